@@ -1,0 +1,407 @@
+"""The configuration of a run: typed, validated, and JSON both ways.
+
+A `Config` is frozen and hashable, so it can be a static argument of a compiled
+function. Experiments are functions that return one; command-line flags change
+single fields (`cellseg_jax.cli.config_flag`).
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import difflib
+import json
+import math
+import pathlib
+from typing import Any
+
+STRIDE = 32  # Input pixels per cell of the network's coarsest map.
+
+DATASETS = (
+  'simulated_colonies',
+  'labelled_folder',
+  's_bsst265',
+  'bbbc038',
+  'cell_tracking_challenge',
+)
+NORMALIZATIONS = ('none', 'lrn', 'batch')
+HEAD_INITS = ('random', 'bilinear')
+BINARY_LABELS = ('refuse', 'components')
+METRICS = ('roc_auc', 'f1', 'dice')
+
+
+class ConfigError(ValueError):
+  """A field of the configuration is unknown, mistyped or impossible."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Which labelled images to train on, and at what scale."""
+
+  # One of DATASETS.
+  dataset: str = 'simulated_colonies'
+  # labelled_folder: the folder. Public sets: the folder you downloaded into.
+  path: str = ''
+  # Split to train on.
+  train_split: str = 'train'
+  # Split to choose settings on; '' uses `validation` where there is one, and
+  # otherwise held-out crops of the training images.
+  validation_split: str = ''
+  # Training images to move to the validation split.
+  held_out: int = 0
+  # Channels of every image.
+  channels: int = 1
+  # Label value of pixels nobody labelled (their weight is 0); -1 for none.
+  ignore_value: int = -1
+  # Label images of 0 and one other value: 'refuse' them, or take connected
+  # 'components' as the cells.
+  binary_labels: str = 'refuse'
+  # Pixels of the network's input per pixel of the image, along each axis.
+  resample: float = 1.0
+  # Where prepared copies lie; '' is $XDG_CACHE_HOME/cellseg_jax or
+  # ~/.cache/cellseg_jax.
+  cache: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class IntensityConfig:
+  """Per-image, per-channel intensity normalisation."""
+
+  # Percentiles mapped to 0 and 1.
+  low_percentile: float = 1.0
+  high_percentile: float = 99.8
+  # Most pixels looked at, on a fixed grid.
+  sample: int = 65536
+  # The range is taken to be at least this many standard deviations of the
+  # pixel noise, so that an empty field is not stretched into noise.
+  noise_floor: float = 12.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetConfig:
+  """Training targets and pixel weights; widths in network-input pixels."""
+
+  # Background gap cut between touching cells: pixels within this distance of
+  # another cell are background. 0 cuts none.
+  gap: int = 1
+  # Pixels within this distance of a cell's outline are edge pixels.
+  edge_width: int = 2
+  # Weight of edge pixels; every other labelled pixel weighs 1.
+  edge_weight: float = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationConfig:
+  """Random changes of every training crop."""
+
+  # Circular translation: crops wrap around the image's borders.
+  roll: bool = True
+  # Mirror images, along either axis.
+  flip: bool = True
+  # Rotation by any angle.
+  rotate: bool = True
+  # Largest factor of magnification (and of shrinking); 1 is off.
+  scale: float = 1.0
+  # Standard deviation of the elastic displacement, in pixels; 0 is off.
+  elastic: float = 0.0
+  # Distance of the elastic grid's nodes, in pixels.
+  elastic_spacing: int = 32
+  # Largest factor of intensity gain (and loss); 1 is off.
+  gain: float = 1.0
+  # Largest intensity offset, either way; 0 is off.
+  offset: float = 0.0
+  # Largest exponent (and its inverse) of the intensity curve; 1 is off.
+  gamma: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """The network."""
+
+  # Multiplies every channel count of GoogLeNet (to multiples of 8).
+  width: float = 1.0
+  # 'none', 'lrn' (as GoogLeNet) or 'batch' (after every convolution).
+  normalization: str = 'batch'
+  # Share of the running batch statistics kept at each step.
+  batch_norm_momentum: float = 0.9
+  # Side of the transposed convolution's kernel; a multiple of the stride, 32.
+  head_kernel: int = 64
+  # Initial head: 'random' (LeCun normal) or 'bilinear' upsampling.
+  head_init: str = 'random'
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """RMSprop with linear warm-up and cosine annealing."""
+
+  # Peak learning rate.
+  learning_rate: float = 1e-3
+  # Steps of linear warm-up from 0.
+  warmup_steps: int = 50
+  # Final learning rate as a share of the peak.
+  final_fraction: float = 0.0
+  # Decay of the mean squared gradient.
+  decay: float = 0.9
+  # Added to the root of the mean squared gradient.
+  eps: float = 1e-8
+  # Initial mean squared gradient.
+  initial_scale: float = 0.0
+  # Subtract the mean gradient's square (centred RMSprop).
+  centered: bool = False
+  # Momentum of the update; 0 is none.
+  momentum: float = 0.0
+  # Nesterov's form of the momentum.
+  nesterov: bool = False
+  # Largest global norm of the gradient; 0 does not clip.
+  clip_norm: float = 0.0
+  # Decoupled weight decay, as a rate multiplied by the learning rate.
+  weight_decay: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+  """How long, how much at once, how often looked at."""
+
+  # Updates in all.
+  steps: int = 600
+  # Crops an update, over all devices of all processes.
+  batch_size: int = 8
+  # Side of a crop, in network-input pixels; a multiple of the stride, 32.
+  crop_size: int = 256
+  # Seed of the initial weights and of every sample.
+  seed: int = 0
+  # Steps between logged losses.
+  log_every: int = 10
+  # Steps between evaluations.
+  evaluate_every: int = 200
+  # Steps between checkpoints (each evaluation saves one too).
+  checkpoint_every: int = 100
+  # Most steps in one compiled call; 0 is 1 on CPUs and 20 elsewhere.
+  steps_per_call: int = 0
+  # Validation metric that names the best checkpoint.
+  best_metric: str = 'roc_auc'
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingConfig:
+  """From probabilities to label images; sizes in pixels of the image."""
+
+  # Probability above which a pixel is cell; 0 chooses the one that maximises
+  # F1 at IoU 0.5 on the validation images.
+  threshold: float = 0.0
+  # Smallest cell kept.
+  min_area: int = 30
+  # Fill the holes of a cell.
+  fill_holes: bool = True
+  # Growth of every cell after separation, without touching another.
+  rim: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything that a training run depends on."""
+
+  data: DataConfig = DataConfig()
+  intensity: IntensityConfig = IntensityConfig()
+  targets: TargetConfig = TargetConfig()
+  augmentation: AugmentationConfig = AugmentationConfig()
+  model: ModelConfig = ModelConfig()
+  optimizer: OptimizerConfig = OptimizerConfig()
+  training: TrainingConfig = TrainingConfig()
+  decoding: DecodingConfig = DecodingConfig()
+
+
+def replace(config: Config, **parts: Mapping[str, Any]) -> Config:
+  """Returns `config` with some fields of some parts changed.
+
+  Args:
+    config: The configuration to start from.
+    **parts: For each part named, its changed fields.
+
+  Raises:
+    ConfigError: A part or a field does not exist.
+
+  >>> replace(Config(), training={'steps': 10}).training.steps
+  10
+  """
+  changed = to_dict(config)
+  for part, fields in parts.items():
+    _check_known(part, changed, 'config')
+    for field, value in fields.items():
+      _check_known(field, changed[part], f'config.{part}')
+      changed[part][field] = value
+  return from_dict(changed)
+
+
+def to_dict(config: Config) -> dict[str, dict[str, Any]]:
+  """Returns the configuration as nested plain dictionaries."""
+  return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Config:
+  """Builds a `Config` from nested dictionaries; absent fields are defaults.
+
+  Args:
+    values: Part name to field name to value, as `to_dict` returns.
+
+  Raises:
+    ConfigError: A part or a field does not exist, or a value has not the
+      field's type.
+  """
+  parts = {field.name: field.type for field in dataclasses.fields(Config)}
+  built = {}
+  for name, fields in values.items():
+    _check_known(name, parts, 'config')
+    if not isinstance(fields, Mapping):
+      raise ConfigError(f'config.{name} must hold fields, found {fields!r}')
+    types = {f.name: f.type for f in dataclasses.fields(parts[name])}
+    for field in fields:
+      _check_known(field, types, f'config.{name}')
+    built[name] = parts[name](
+      **{
+        field: _typed(value, types[field], f'config.{name}.{field}')
+        for field, value in fields.items()
+      }
+    )
+  return Config(**built)
+
+
+def save(config: Config, path: str | pathlib.Path) -> None:
+  """Writes the configuration as JSON."""
+  pathlib.Path(path).write_text(json.dumps(to_dict(config), indent=2) + '\n')
+
+
+def load(path: str | pathlib.Path) -> Config:
+  """Reads what `save` wrote.
+
+  Raises:
+    ConfigError: The file is not such JSON; the message names it.
+  """
+  try:
+    return from_dict(json.loads(pathlib.Path(path).read_text()))
+  except (ConfigError, ValueError, AttributeError) as error:
+    raise ConfigError(f'{path}: {error}') from error
+
+
+def _check_known(name: str, known: Mapping[str, Any], where: str) -> None:
+  if name in known:
+    return
+  close = difflib.get_close_matches(name, known, n=1)
+  hint = f'; did you mean {where}.{close[0]}?' if close else ''
+  raise ConfigError(
+    f'{where}.{name}: no such field{hint} (there are: {", ".join(known)})'
+  )
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+  """Returns `value` as `kind`; an integer passes for a float."""
+  if kind is float and type(value) is int:
+    value = float(value)
+  if type(value) is not kind:
+    raise ConfigError(
+      f'{where} must be of type {kind.__name__}, found {value!r}'
+    )
+  return value
+
+
+def validate(config: Config) -> None:
+  """Checks every value that can be checked without the data.
+
+  Raises:
+    ConfigError: Names the field, the value found and what is allowed.
+  """
+  _validate_choices(config)
+  for where, value, low, high in _ranges(config):
+    if not low <= value <= high:  # Also refuses NaN.
+      bound = f'at least {low}' if high == math.inf else f'{low} to {high}'
+      raise ConfigError(f'config.{where} must be {bound}, found {value}')
+  for where, value in (
+    ('training.crop_size', config.training.crop_size),
+    ('model.head_kernel', config.model.head_kernel),
+  ):
+    if value % STRIDE:
+      below = value - value % STRIDE
+      near = [n for n in (below, below + STRIDE) if n > 0]
+      raise ConfigError(
+        f'config.{where} must be a multiple of the network stride {STRIDE}, '
+        f'found {value}; the nearest are {" and ".join(map(str, near))}'
+      )
+  intensity = config.intensity
+  if intensity.low_percentile >= intensity.high_percentile:
+    raise ConfigError(
+      'config.intensity.low_percentile must be below '
+      f'config.intensity.high_percentile, found {intensity.low_percentile} '
+      f'and {intensity.high_percentile}'
+    )
+  if config.optimizer.warmup_steps > config.training.steps:
+    raise ConfigError(
+      'config.optimizer.warmup_steps must be at most config.training.steps '
+      f'({config.training.steps}), found {config.optimizer.warmup_steps}'
+    )
+
+
+def _validate_choices(config: Config) -> None:
+  for where, value, allowed in (
+    ('data.dataset', config.data.dataset, DATASETS),
+    ('data.binary_labels', config.data.binary_labels, BINARY_LABELS),
+    ('model.normalization', config.model.normalization, NORMALIZATIONS),
+    ('model.head_init', config.model.head_init, HEAD_INITS),
+    ('training.best_metric', config.training.best_metric, METRICS),
+  ):
+    if value not in allowed:
+      raise ConfigError(
+        f'config.{where} must be one of {", ".join(allowed)}, found {value!r}'
+      )
+  if config.data.dataset != 'simulated_colonies' and not config.data.path:
+    raise ConfigError(
+      f'config.data.path must name a folder when config.data.dataset is '
+      f'{config.data.dataset}, found nothing'
+    )
+
+
+def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
+  """Field, value, least and largest value of every bounded number."""
+  data, intensity, targets = config.data, config.intensity, config.targets
+  augmentation, model = config.augmentation, config.model
+  optimizer, training = config.optimizer, config.training
+  tiny = 1e-12
+  return [
+    ('data.held_out', data.held_out, 0, math.inf),
+    ('data.channels', data.channels, 1, 64),
+    ('data.ignore_value', data.ignore_value, -1, 2**32 - 1),
+    ('data.resample', data.resample, 0.05, 8),
+    ('intensity.low_percentile', intensity.low_percentile, 0, 100),
+    ('intensity.high_percentile', intensity.high_percentile, 0, 100),
+    ('intensity.sample', intensity.sample, 256, math.inf),
+    ('intensity.noise_floor', intensity.noise_floor, 0, 1e3),
+    ('targets.gap', targets.gap, 0, 16),
+    ('targets.edge_width', targets.edge_width, 0, 64),
+    ('targets.edge_weight', targets.edge_weight, 0, 1e3),
+    ('augmentation.scale', augmentation.scale, 1, 4),
+    ('augmentation.elastic', augmentation.elastic, 0, 64),
+    ('augmentation.elastic_spacing', augmentation.elastic_spacing, 4, 1024),
+    ('augmentation.gain', augmentation.gain, 1, 16),
+    ('augmentation.offset', augmentation.offset, 0, 1),
+    ('augmentation.gamma', augmentation.gamma, 1, 8),
+    ('model.width', model.width, 0.05, 4),
+    ('model.batch_norm_momentum', model.batch_norm_momentum, 0, 1),
+    ('model.head_kernel', model.head_kernel, STRIDE, 8 * STRIDE),
+    ('optimizer.learning_rate', optimizer.learning_rate, tiny, 10),
+    ('optimizer.warmup_steps', optimizer.warmup_steps, 0, math.inf),
+    ('optimizer.final_fraction', optimizer.final_fraction, 0, 1),
+    ('optimizer.decay', optimizer.decay, 0, 1),
+    ('optimizer.eps', optimizer.eps, tiny, 10),
+    ('optimizer.initial_scale', optimizer.initial_scale, 0, 10),
+    ('optimizer.momentum', optimizer.momentum, 0, 1),
+    ('optimizer.clip_norm', optimizer.clip_norm, 0, math.inf),
+    ('optimizer.weight_decay', optimizer.weight_decay, 0, 10),
+    ('training.steps', training.steps, 1, math.inf),
+    ('training.batch_size', training.batch_size, 1, math.inf),
+    ('training.crop_size', training.crop_size, STRIDE, 4096),
+    ('training.seed', training.seed, 0, 2**32 - 1),
+    ('training.log_every', training.log_every, 1, math.inf),
+    ('training.evaluate_every', training.evaluate_every, 1, math.inf),
+    ('training.checkpoint_every', training.checkpoint_every, 1, math.inf),
+    ('training.steps_per_call', training.steps_per_call, 0, 10_000),
+    ('decoding.threshold', config.decoding.threshold, 0, 1),
+    ('decoding.min_area', config.decoding.min_area, 0, math.inf),
+    ('decoding.rim', config.decoding.rim, 0, 64),
+  ]
