@@ -1,0 +1,7 @@
+"""Cell segmentation from a few hand-labelled microscopy images, in JAX."""
+
+from cellseg_jax.config import Config
+from cellseg_jax.inference.load import load_model
+from cellseg_jax.inference.predict import Model, predict, segment
+
+__all__ = ['Config', 'Model', 'load_model', 'predict', 'segment']

@@ -191,7 +191,7 @@ class DecodingConfig:
   min_area: int = 30
   # Fill the holes of a cell.
   fill_holes: bool = True
-  # Growth of every cell after separation, without touching another.
+  # Growth of every cell after separation, without merging with another.
   rim: int = 1
 
 
@@ -224,9 +224,9 @@ def replace(config: Config, **parts: Mapping[str, Any]) -> Config:
   """
   changed = to_dict(config)
   for part, fields in parts.items():
-    _check_known(part, changed, 'config')
+    check_known(part, changed, 'config')
     for field, value in fields.items():
-      _check_known(field, changed[part], f'config.{part}')
+      check_known(field, changed[part], f'config.{part}')
       changed[part][field] = value
   return from_dict(changed)
 
@@ -249,12 +249,12 @@ def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Config:
   parts = {field.name: field.type for field in dataclasses.fields(Config)}
   built = {}
   for name, fields in values.items():
-    _check_known(name, parts, 'config')
+    check_known(name, parts, 'config')
     if not isinstance(fields, Mapping):
       raise ConfigError(f'config.{name} must hold fields, found {fields!r}')
     types = {f.name: f.type for f in dataclasses.fields(parts[name])}
     for field in fields:
-      _check_known(field, types, f'config.{name}')
+      check_known(field, types, f'config.{name}')
     built[name] = parts[name](
       **{
         field: _typed(value, types[field], f'config.{name}.{field}')
@@ -262,6 +262,15 @@ def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Config:
       }
     )
   return Config(**built)
+
+
+def flat(config: Config) -> dict[str, Any]:
+  """Returns the configuration as `part.field` to value."""
+  return {
+    f'{part}.{field}': value
+    for part, fields in to_dict(config).items()
+    for field, value in fields.items()
+  }
 
 
 def save(config: Config, path: str | pathlib.Path) -> None:
@@ -281,7 +290,17 @@ def load(path: str | pathlib.Path) -> Config:
     raise ConfigError(f'{path}: {error}') from error
 
 
-def _check_known(name: str, known: Mapping[str, Any], where: str) -> None:
+def check_known(name: str, known: Mapping[str, Any], where: str) -> None:
+  """Refuses a name that is not one of a part's.
+
+  Args:
+    name: The name to look for.
+    known: The names there are.
+    where: What they are fields of, such as `config.data`.
+
+  Raises:
+    ConfigError: It is not there; the message offers the closest.
+  """
   if name in known:
     return
   close = difflib.get_close_matches(name, known, n=1)

@@ -1,0 +1,117 @@
+"""Command-line flags of a training run, as a `Config`.
+
+`ml_collections.config_flags` reads `--config=FILE` and `--config.part.field`.
+What it lacks is added here: an unknown field is refused with the fields there
+are, a frozen configuration is set through a draft, and a configuration may be
+named instead of given by its file.
+"""
+
+from collections.abc import Sequence
+import pathlib
+import re
+
+from absl import flags
+from ml_collections import config_dict, config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+
+from cellseg_jax import config as config_lib
+from cellseg_jax.config import Config, ConfigError
+from cellseg_jax.experiments import EXPERIMENTS
+
+USAGE = """[--config=EXPERIMENT] [--workdir=DIR] [--config.PART.FIELD=VALUE]...
+
+Trains a cell segmenter. Started again with the same flags, an interrupted run
+goes on where its last checkpoint was saved.
+"""
+
+
+class _DraftParser(ConfigFileFlagParser):
+  """Reads a `Config` and returns it as a `ConfigDict`, whose fields are set."""
+
+  def parse(self, path: str) -> config_dict.ConfigDict:
+    if path in EXPERIMENTS:
+      config = EXPERIMENTS[path]()
+    elif pathlib.Path(path).is_file():
+      config = super().parse(path)
+    else:
+      raise ConfigError(
+        f'--config={path}: no such file; give one, or one of '
+        f'{", ".join(EXPERIMENTS)}'
+      )
+    if not isinstance(config, Config):
+      raise ConfigError(
+        f'--config={path}: its get_config() must return a '
+        f'cellseg_jax.config.Config, found {type(config).__name__}'
+      )
+    draft = config_dict.ConfigDict(config_lib.to_dict(config))
+    return draft.lock()
+
+
+def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
+  """Reads the flags of a training run.
+
+  Args:
+    argv: The program's name, then its arguments.
+    default: The experiment without `--config`: a file or a name.
+
+  Returns:
+    The configuration, validated, and the folder of the run.
+
+  Raises:
+    ConfigError: A field is unknown, of another type, or impossible.
+    flags.Error: Another flag is.
+  """
+  argv = list(argv)
+  _check_fields(argv)
+  values = flags.FlagValues()
+  config = config_flags.DEFINE_config_file(
+    'config',
+    None,
+    'The experiment: a Python file with get_config(), or one of '
+    f'{", ".join(EXPERIMENTS)}; its fields are set by --config.PART.FIELD.',
+    flag_values=values,
+    sys_argv=argv,
+  )
+  workdir = flags.DEFINE_string(
+    'workdir',
+    None,
+    'Folder of the run; by default runs/ and the name of the experiment.',
+    flag_values=values,
+  )
+  values['config'].parser = _DraftParser('config')
+  flags.set_default(config, default)
+  try:
+    rest = values(argv)[1:]
+  except flags.IllegalFlagValueError as error:
+    raise ConfigError(str(error)) from error
+  if rest:
+    raise ConfigError(f'unexpected argument {rest[0]!r}; flags begin with --')
+  result = config_lib.from_dict(config.value.to_dict())
+  config_lib.validate(result)
+  name = pathlib.Path(values['config'].config_filename).stem
+  return result, pathlib.Path(workdir.value or f'runs/{name}')
+
+
+def describe() -> str:
+  """Returns all fields with their defaults, a line each."""
+  return '\n'.join(
+    f'  --config.{field}={value}'
+    for field, value in config_lib.flat(Config()).items()
+  )
+
+
+def _check_fields(argv: Sequence[str]) -> None:
+  """Refuses `--config.x` for an x that is no field."""
+  known = config_lib.to_dict(Config())
+  for argument in argv[1:]:
+    match = re.match(r'--?(?:no)?config\.([^=]*)', argument)
+    if not match:
+      continue
+    part, _, field = match[1].partition('.')
+    config_lib.check_known(part, known, 'config')
+    if not field:
+      raise ConfigError(
+        f'config.{part} is a group of fields; set one of '
+        f'{", ".join(f"config.{part}.{name}" for name in known[part])}'
+      )
+    config_lib.check_known(field, known[part], f'config.{part}')

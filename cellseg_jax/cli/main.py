@@ -1,0 +1,25 @@
+"""The `cellseg` command."""
+
+import argparse
+import sys
+
+from cellseg_jax.cli import segment, train
+
+
+def run() -> int:
+  """Runs a sub-command; returns its exit code."""
+  if sys.argv[1:2] == ['train']:
+    # Its flags are absl's, which argparse would not understand.
+    return train.main(['cellseg train', *sys.argv[2:]])
+  parser = argparse.ArgumentParser(
+    'cellseg', description='Cell segmentation from a few labelled images.'
+  )
+  commands = parser.add_subparsers(required=True, metavar='COMMAND')
+  commands.add_parser(
+    'train', help='train a model (see cellseg train --help)', add_help=False
+  )
+  child = commands.add_parser('segment', help='find the cells in images')
+  segment.add_arguments(child)
+  child.set_defaults(run=segment.run)
+  arguments = parser.parse_args()
+  return arguments.run(arguments)

@@ -1,0 +1,64 @@
+"""`cellseg segment`: image files to label images."""
+
+import argparse
+import pathlib
+import sys
+import time
+
+from cellseg_jax.config import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command's arguments."""
+  parser.add_argument(
+    '--model', required=True, metavar='DIR', help='folder of a training run'
+  )
+  parser.add_argument(
+    '--out', required=True, metavar='OUT', help='folder for the label images'
+  )
+  parser.add_argument(
+    'paths', nargs='+', metavar='PATH', help='images, or folders of images'
+  )
+
+
+def run(arguments: argparse.Namespace) -> int:
+  """Writes `OUT/NAME.tif` for every image; prints a line a file.
+
+  Args:
+    arguments: As declared by `add_arguments`.
+
+  Returns:
+    0; 1 where a file failed; 2 where nothing could be begun.
+  """
+  # Imported late: `cellseg --help` does not wait for JAX.
+  from cellseg_jax.inference import files
+  from cellseg_jax.inference.load import load_model
+  from cellseg_jax.training.checkpoints import CheckpointError
+
+  try:
+    images = files.find_images(arguments.paths)
+    out = pathlib.Path(arguments.out)
+    targets = files.output_paths(images, out)
+    model = load_model(arguments.model)
+    out.mkdir(parents=True, exist_ok=True)
+  except (files.InputError, ConfigError, CheckpointError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  failed = []
+  for image, target in zip(images, targets, strict=True):
+    start = time.monotonic()
+    try:
+      cells = files.segment_file(model, image, target)
+    except files.FAULTS as error:
+      failed.append(image)
+      print(f'{image}: failed: {error}', file=sys.stderr, flush=True)
+    else:
+      seconds = time.monotonic() - start
+      print(f'{image} -> {target}: {cells} cells, {seconds:.1f} s', flush=True)
+  if failed:
+    print(
+      f'{len(failed)} of {len(images)} images failed: '
+      f'{", ".join(map(str, failed))}',
+      file=sys.stderr,
+    )
+  return 1 if failed else 0

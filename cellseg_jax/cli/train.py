@@ -1,0 +1,42 @@
+"""`cellseg train` and `run_train.py`: absl flags to a training run."""
+
+from collections.abc import Sequence
+import sys
+
+from absl import flags
+
+from cellseg_jax.cli import config_flag
+from cellseg_jax.config import ConfigError
+
+
+def main(argv: Sequence[str], default: str = 'quickstart') -> int:
+  """Trains, as the flags say.
+
+  Args:
+    argv: The program's name, then its flags.
+    default: The experiment without `--config`: a file or a name.
+
+  Returns:
+    0; or 2 for faulty flags or data, 3 where training could not go on.
+  """
+  if {'--help', '-h', '--helpfull'} & set(argv[1:]):
+    print(f'usage: {argv[0]} {config_flag.USAGE}')
+    print(f'Fields and their defaults:\n{config_flag.describe()}')
+    return 0
+  try:
+    config, workdir = config_flag.parse(argv, default)
+  except (ConfigError, flags.Error) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  # Imported late: the flags are checked before the seconds this takes.
+  from cellseg_jax.training import loop
+
+  try:
+    loop.train(config, workdir)
+  except loop.BAD_INPUT as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  except loop.TrainingError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 3
+  return 0

@@ -1,0 +1,216 @@
+"""What every data set shares: how it lists, checks and stores its images.
+
+A data set lists its pairs of image and labels (`Listing`); `LabelledImages`
+checks them and lets TFDS write them as array_record.
+"""
+
+import abc
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from cellseg_jax.config import DataConfig
+from cellseg_jax.images.formats import ImageFileError
+from cellseg_jax.images.labels import check_pair, LabelError, WARNINGS
+
+_SHOWN_FAULTS = 10
+_DEFAULT = DataConfig()
+
+
+class LeftOut(Exception):
+  """Raised by `Pair.read`: this pair is not to be used, and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """An image and its labels, not read yet.
+
+  Attributes:
+    name: Unique within its split.
+    source: What messages call it, usually the label file.
+    files: Every file that the pair is made from, the image's first.
+    read: Returns the raw image and the raw labels; raises `ImageFileError`,
+      `LabelError` or `LeftOut`.
+  """
+
+  name: str
+  source: str
+  files: tuple[pathlib.Path, ...]
+  read: Callable[[], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """What a data set consists of.
+
+  Attributes:
+    splits: Pairs of each split, in order.
+    files: Further files that the set depends on.
+    warnings: What to tell the user about the set as a whole.
+  """
+
+  splits: Mapping[str, tuple[Pair, ...]]
+  files: tuple[pathlib.Path, ...] = ()
+  warnings: tuple[str, ...] = ()
+
+
+class LabelledImages(
+  tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=True
+):
+  """Base of the TFDS builders of this package.
+
+  Images are stored as `image_dtype`; float32 holds integers to 2**24 exactly.
+  """
+
+  # There is nothing to download; looking for checksums needs a module that
+  # TFDS does not declare.
+  url_infos = None
+  VERSION = tfds.core.Version('1.0.0')
+  image_dtype: type[np.generic] = np.float32
+  # Whether one label value is one cell by the format's own definition.
+  labels_are_instances: bool = False
+
+  def __init__(self, *, data: DataConfig = _DEFAULT, **kwargs: Any):
+    self._data = data
+    kwargs.setdefault('file_format', 'array_record')
+    super().__init__(**kwargs)
+
+  @classmethod
+  @abc.abstractmethod
+  def listing(cls, data: DataConfig) -> Listing:
+    """Lists the pairs without reading them.
+
+    Raises:
+      ConfigError: The files are not where `data.path` says.
+      LabelError: Names are ambiguous.
+    """
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    channels = (self._data.channels,) if self._data.channels > 1 else ()
+
+    def tensor(dtype: type[np.generic], *channels: int) -> Any:
+      # array_record compresses; zlib before it only takes longer.
+      return tfds.features.Tensor(
+        shape=(None, None, *channels), dtype=dtype, encoding='bytes'
+      )
+
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          'name': tfds.features.Text(),
+          'image': tensor(self.image_dtype, *channels),
+          'labels': tensor(np.int32),
+          'valid': tensor(np.bool_),
+        }
+      ),
+      metadata=tfds.core.MetadataDict(),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
+    del dl_manager  # The listing checks the user's folder, and says more.
+    listing = self.listing(self._data)
+    report = _Report(self._data.path or self.name)
+    # Generators run one after another, so the last one knows all faults.
+    *_, last = listing.splits
+    return {
+      split: self._generate_examples(pairs, listing, report, split == last)
+      for split, pairs in listing.splits.items()
+    }
+
+  def _generate_examples(
+    self,
+    pairs: tuple[Pair, ...],
+    listing: Listing,
+    report: '_Report',
+    last: bool,
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
+    for key, pair in enumerate(pairs):
+      with report.collect():
+        yield key, self._example(pair, report)
+    if last:
+      report.refuse_faults()
+      self.info.metadata['warnings'] = [*listing.warnings, *report.warnings()]
+
+  def _example(self, pair: Pair, report: '_Report') -> dict[str, Any]:
+    image, labels = pair.read()
+    checked = check_pair(
+      image,
+      labels,
+      pair.source,
+      image_name=str(pair.files[0]) if pair.files else '',
+      channels=self._data.channels,
+      binary_labels=(
+        'instances' if self.labels_are_instances else self._data.binary_labels
+      ),
+      ignore_value=self._data.ignore_value,
+    )
+    report.add(checked.warnings, bool(checked.labels.any()))
+    return {
+      'name': pair.name,
+      'image': image.astype(self.image_dtype),
+      'labels': checked.labels,
+      'valid': checked.valid,
+    }
+
+
+class _Report:
+  """Gathers faults and warnings over all pairs of a set."""
+
+  def __init__(self, where: str):
+    self._where = where
+    self._faults: list[str] = []
+    self._left_out: Counter[str] = Counter()
+    self._warned: Counter[str] = Counter()
+    self._with_cells = 0
+    self._pairs = 0
+
+  @contextlib.contextmanager
+  def collect(self) -> Iterator[None]:
+    self._pairs += 1
+    try:
+      yield
+    except (ImageFileError, LabelError) as fault:
+      self._faults.append(str(fault))
+    except LeftOut as reason:
+      self._left_out[str(reason)] += 1
+
+  def add(self, warnings: Mapping[str, int], has_cells: bool) -> None:
+    self._warned.update(warnings)
+    self._with_cells += has_cells
+
+  def warnings(self) -> list[str]:
+    counted = [
+      f'{text}: {self._warned[kind]}'
+      for kind, text in WARNINGS.items()
+      if self._warned[kind]
+    ]
+    return counted + self._reasons()
+
+  def _reasons(self) -> list[str]:
+    return [f'images left out, {why}: {n}' for why, n in self._left_out.items()]
+
+  def refuse_faults(self) -> None:
+    """Raises LabelError if anything was refused or nothing can be learned."""
+    if self._faults:
+      shown = self._faults[:_SHOWN_FAULTS]
+      more = len(self._faults) - len(shown)
+      raise LabelError(
+        f'{self._where}: {len(self._faults)} of {self._pairs} images cannot be '
+        'trained on:\n  '
+        + '\n  '.join(shown)
+        + (f'\n  and {more} more' if more else '')
+      )
+    if not self._with_cells:
+      raise LabelError(
+        f'{self._where}: no cell in any of {self._pairs} label images'
+        + ''.join(f'; {reason}' for reason in self._reasons())
+        + '; every cell needs a value above 0'
+      )

@@ -1,0 +1,197 @@
+"""Loads the labelled images of a run: what to train on, what to choose on."""
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from cellseg_jax.config import ConfigError, DataConfig
+from cellseg_jax.datasets.builder import LabelledImages
+from cellseg_jax.datasets.folder import LabelledFolder
+from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.datasets.prepared import prepare
+from cellseg_jax.datasets.public import (
+  Bbbc038,
+  CellTrackingChallenge,
+  SBsst265,
+)
+from cellseg_jax.datasets.simulated import SimulatedColonies
+from cellseg_jax.images.labels import LabelError
+
+BUILDERS: dict[str, type[LabelledImages]] = {
+  builder.name: builder
+  for builder in (
+    SimulatedColonies,
+    LabelledFolder,
+    SBsst265,
+    Bbbc038,
+    CellTrackingChallenge,
+  )
+}
+
+Images = tuple[LabelledImage, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Splits:
+  """The images of a run.
+
+  Attributes:
+    train: Images to train on; at least one has a valid pixel of a cell.
+    validation: Images to choose settings on.
+    validation_source: Where those come from, as text for people.
+    warnings: What to tell the user before training, one kind each.
+    digest: SHA-256 (hex) of all files and settings behind the prepared copy.
+  """
+
+  train: Images
+  validation: Images
+  validation_source: str
+  warnings: tuple[str, ...]
+  digest: str
+
+
+def load(data: DataConfig) -> Splits:
+  """Prepares the data set if need be, checks it, and loads its images.
+
+  Args:
+    data: Which set, and how to split it.
+
+  Returns:
+    Training and validation images. Without a validation split, settings are
+    chosen on held-out crops of the training images.
+
+  Raises:
+    ConfigError: Names the field that the files do not bear out.
+    LabelError: Names the files that cannot be trained on, and their faults.
+  """
+  builder, digest = prepare(BUILDERS[data.dataset], data)
+  names = tuple(builder.info.splits)
+  _require_split('train_split', data.train_split, names)
+  train = _read(builder, data.train_split)
+  validation: Images = ()
+  source = ''
+  chosen = data.validation_split or 'validation'
+  if data.validation_split and not (data.held_out and chosen == 'validation'):
+    _require_split('validation_split', chosen, names)
+  if chosen in names:
+    validation = _read(builder, chosen)
+    source = f'split {chosen!r}'
+  if data.held_out:
+    train, held_out = hold_out(train, data.held_out)
+    validation += held_out
+    held = f'{len(held_out)} held-out training images'
+    source = f'{source} and {held}' if source else held
+  if not validation:
+    train, validation, source = hold_out_crops(train)
+  if not any((image.valid & (image.labels > 0)).any() for image in train):
+    raise LabelError(
+      f'{data.path or data.dataset}: no cell in the {len(train)} images of '
+      f'split {data.train_split!r} that are left to train on'
+    )
+  warnings = tuple(builder.info.metadata['warnings'])
+  return Splits(train, validation, source, warnings, digest)
+
+
+def hold_out(
+  train: Sequence[LabelledImage], count: int
+) -> tuple[Images, Images]:
+  """Splits images evenly spread over the sorted names off the training set.
+
+  Args:
+    train: Training images, in order.
+    count: How many to hold out, below their number.
+
+  Returns:
+    What is left to train on, and what was held out.
+
+  Raises:
+    ConfigError: There are not that many images.
+  """
+  if count >= len(train):
+    raise ConfigError(
+      f'config.data.held_out is {count}, but there are {len(train)} training '
+      f'images and one at least must be left; hold out at most '
+      f'{len(train) - 1}'
+    )
+  places = {int((i + 0.5) * len(train) / count) for i in range(count)}
+  return (
+    tuple(image for i, image in enumerate(train) if i not in places),
+    tuple(image for i, image in enumerate(train) if i in places),
+  )
+
+
+def hold_out_crops(
+  train: Sequence[LabelledImage],
+) -> tuple[Images, Images, str]:
+  """Holds out a corner, a quarter of the area, of every training image.
+
+  The corner moves on from image to image; one is skipped where it would leave
+  no cell on either side, and an image without such a corner stays whole.
+
+  Args:
+    train: Training images, in order.
+
+  Returns:
+    The training images, not valid in their corner; the same images, valid only
+    there (and not where a cell is cut), with the other labels removed; and what
+    was done, as text for people.
+  """
+  kept, held = [], []
+  for i, image in enumerate(train):
+    for corner in range(i, i + 4):
+      inside, outside = _split_corner(image, corner % 4)
+      if all(
+        (part.valid & (part.labels > 0)).any() for part in (inside, outside)
+      ):
+        kept.append(outside)
+        held.append(inside)
+        break
+    else:
+      kept.append(image)
+  if held:
+    return tuple(kept), tuple(held), 'held-out crops of the training images'
+  text = 'the training images themselves (too few cells to hold some out)'
+  return tuple(train), tuple(train), text
+
+
+def _split_corner(
+  image: LabelledImage, corner: int
+) -> tuple[LabelledImage, LabelledImage]:
+  """Returns the image valid inside one corner, and valid outside it."""
+  height, width = image.labels.shape
+  rows = slice(0, height // 2) if corner < 2 else slice(height // 2, height)
+  columns = (
+    slice(0, width // 2) if corner % 2 == 0 else slice(width // 2, width)
+  )
+  held = np.zeros(image.labels.shape, bool)
+  held[rows, columns] = True
+  # A cell that the border cuts cannot be scored, neither found nor missed.
+  cut = np.intersect1d(image.labels[held], image.labels[~held])
+  whole = held & ~np.isin(image.labels, cut[cut != 0])
+  inside = dataclasses.replace(
+    image,
+    labels=np.where(whole, image.labels, 0),
+    valid=image.valid & whole,
+  )
+  return inside, dataclasses.replace(image, valid=image.valid & ~held)
+
+
+def _require_split(field: str, name: str, names: Sequence[str]) -> None:
+  if name not in names:
+    raise ConfigError(
+      f'config.data.{field}: there is no split {name!r}; the data set has '
+      f'{", ".join(names)}'
+    )
+
+
+def _read(builder: LabelledImages, split: str) -> Images:
+  return tuple(
+    LabelledImage(
+      name=example['name'].decode(),
+      image=np.asarray(example['image']),
+      labels=np.asarray(example['labels']),
+      valid=np.asarray(example['valid']),
+    )
+    for example in builder.as_data_source(split=split)
+  )

@@ -1,0 +1,104 @@
+"""Prepared copies of data sets, each kept under a digest of its origin.
+
+The digest covers everything that a copy was made from, so a changed file is
+never used in its old form.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import hashlib
+import io
+import os
+import pathlib
+import tempfile
+
+import tensorflow_datasets as tfds
+
+from cellseg_jax.config import ConfigError, DataConfig
+from cellseg_jax.datasets.builder import LabelledImages
+
+
+def prepare(
+  builder: type[LabelledImages], data: DataConfig
+) -> tuple[LabelledImages, str]:
+  """Returns a builder whose copy is prepared, and the digest it is kept under.
+
+  The copy is made in a folder of its own and moved into place when it is
+  whole: a killed preparation leaves nothing that is used later, and of two at
+  the same time the first to finish wins.
+
+  Raises:
+    ConfigError: The files or the cache are not where the config says.
+    LabelError: Names every file that cannot be trained on, and its fault.
+  """
+  digest = _digest(builder, data)
+  root = cache_folder(data)
+  final = root / f'{builder.name}-{digest[:32]}'
+  if not final.is_dir():
+    with tempfile.TemporaryDirectory(dir=root, prefix='.preparing-') as folder:
+      made = pathlib.Path(folder) / 'copy'
+      config = tfds.download.DownloadConfig(manual_dir=data.path or None)
+      with _quiet():
+        builder(data=data, data_dir=made).download_and_prepare(
+          download_config=config
+        )
+      try:
+        os.rename(made, final)
+      except OSError:
+        if not final.is_dir():  # Else another process was first.
+          raise
+  return builder(data=data, data_dir=final), digest
+
+
+def cache_folder(data: DataConfig) -> pathlib.Path:
+  """Returns the folder of prepared copies, made if need be.
+
+  Raises:
+    ConfigError: It cannot be made or written to.
+  """
+  base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+  root = pathlib.Path(data.cache or pathlib.Path(base) / 'cellseg_jax')
+  root = root.expanduser().resolve()
+  try:
+    root.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ConfigError(
+      f'config.data.cache: cannot make the folder {root} ({error}); name one '
+      'that you can write to'
+    ) from error
+  if not os.access(root, os.W_OK):
+    raise ConfigError(
+      f'config.data.cache: cannot write to {root}; name a folder that you can '
+      'write to'
+    )
+  return root
+
+
+def _digest(builder: type[LabelledImages], data: DataConfig) -> str:
+  """Digests the set's files, names, splits and the settings that matter."""
+  listing = builder.listing(data)
+  settings = (data.channels, data.ignore_value, data.binary_labels)
+  digest = hashlib.sha256(
+    repr((builder.name, str(builder.VERSION), settings)).encode()
+  )
+  entries = [('', '', listing.files)]
+  for split, pairs in listing.splits.items():
+    entries += [(split, pair.name, pair.files) for pair in pairs]
+  for split, name, files in entries:
+    digest.update(repr((split, name, len(files))).encode())
+    for path in files:
+      try:
+        content = hashlib.sha256(path.read_bytes()).digest()
+      except FileNotFoundError:
+        content = b'absent'  # Reading the pair will say so.
+      digest.update(path.name.encode() + content)
+  digest.update(repr(listing.warnings).encode())
+  return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps TFDS from reporting on standard output and from drawing bars."""
+  tfds.disable_progress_bar()
+  with contextlib.redirect_stdout(io.StringIO()):
+    yield

@@ -1,0 +1,221 @@
+"""Public sets in their published layouts, from a folder that you download to.
+
+Nothing is downloaded for you: `config.data.path` names the folder, and where
+files are missing the error says which page has them and where they go.
+"""
+
+from collections.abc import Iterator
+import csv
+import functools
+import pathlib
+import re
+
+import numpy as np
+
+from cellseg_jax.config import ConfigError, DataConfig
+from cellseg_jax.datasets.builder import (
+  LabelledImages,
+  LeftOut,
+  Listing,
+  Pair,
+)
+from cellseg_jax.datasets.folder import read_pair
+from cellseg_jax.images.formats import read_image, read_labels
+from cellseg_jax.images.labels import LabelError
+
+
+class PublicSet(LabelledImages, skip_registration=True):
+  """Base of the public sets: says where to get what is missing."""
+
+  page: str  # Where to download the set.
+  layout: str  # What the folder holds then.
+  labels_are_instances = True
+
+  @classmethod
+  def missing(cls, path: pathlib.Path) -> ConfigError:
+    """Returns the error that `path` is absent."""
+    return ConfigError(
+      f'config.data.path: there is no {path}; download {cls.name} from '
+      f'{cls.page} and unpack it so that the folder holds {cls.layout}'
+    )
+
+  @classmethod
+  def require(cls, *paths: pathlib.Path) -> None:
+    """Raises ConfigError unless all of `paths` exist."""
+    for path in paths:
+      if not path.exists():
+        raise cls.missing(path)
+
+
+class SBsst265(PublicSet):
+  """TFDS builder `s_bsst265`: annotated fluorescence nuclei, train and test.
+
+  Source: Kromp et al. 2020, Scientific Data 7:262; BioStudies S-BSST265.
+  """
+
+  name = 's_bsst265'
+  page = 'https://www.ebi.ac.uk/biostudies/studies/S-BSST265'
+  layout = 'rawimages/NAME.tif, groundtruth/NAME.tif, image_description.csv'
+
+  @classmethod
+  def listing(cls, data: DataConfig) -> Listing:
+    """Lists the images of `image_description.csv`, by its split column."""
+    root = pathlib.Path(data.path)
+    table = root / 'image_description.csv'
+    splits: dict[str, list[Pair]] = {'train': [], 'test': []}
+    for name, split in _described(cls, table):
+      image = root / 'rawimages' / f'{name}.tif'
+      labels = root / 'groundtruth' / f'{name}.tif'
+      cls.require(image, labels)
+      read = functools.partial(read_pair, image, labels)
+      splits[split].append(Pair(name, str(labels), (image, labels), read))
+    found = {k: tuple(pairs) for k, pairs in splits.items() if pairs}
+    if not found:
+      raise ConfigError(f'{table}: lists no image')
+    return Listing(found, files=(table,))
+
+
+class Bbbc038(PublicSet):
+  """TFDS builder `bbbc038`: Data Science Bowl 2018, stage 1 training images.
+
+  With one channel the coloured (stained tissue) images are left out; with
+  three all images are used, without their alpha channel.
+
+  Source: Caicedo et al. 2019, Nature Methods 16:1247; BBBC038v1.
+  """
+
+  name = 'bbbc038'
+  page = 'https://bbbc.broadinstitute.org/BBBC038'
+  layout = 'stage1_train/ID/images/ID.png and stage1_train/ID/masks/*.png'
+
+  @classmethod
+  def listing(cls, data: DataConfig) -> Listing:
+    """Lists the folders of `stage1_train`."""
+    root = pathlib.Path(data.path) / 'stage1_train'
+    cls.require(root)
+    pairs = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+      image = folder / 'images' / f'{folder.name}.png'
+      masks = tuple(sorted((folder / 'masks').glob('*.png')))
+      cls.require(image, folder / 'masks')
+      read = functools.partial(_read_bbbc038, image, masks, data.channels)
+      pairs.append(Pair(folder.name, str(folder), (image, *masks), read))
+    if not pairs:
+      raise cls.missing(root / 'ID')
+    return Listing({'train': tuple(pairs)})
+
+
+class CellTrackingChallenge(PublicSet):
+  """TFDS builder `cell_tracking_challenge`: frames with gold segmentation.
+
+  A frame in which fewer cells are segmented (SEG) than marked (TRA) is left
+  out: where its other cells end is not known.
+
+  Source: Ulman et al. 2017, Nature Methods 14:1141.
+  """
+
+  name = 'cell_tracking_challenge'
+  page = 'https://celltrackingchallenge.net/2d-datasets/'
+  layout = '01/t000.tif, 01_GT/SEG/man_seg000.tif, 01_GT/TRA/man_track000.tif'
+
+  @classmethod
+  def listing(cls, data: DataConfig) -> Listing:
+    """Lists the frames with SEG of every sequence."""
+    root = _dataset_folder(cls, pathlib.Path(data.path))
+    pairs = []
+    for truth in sorted(root.glob('[0-9][0-9]_GT/SEG')):
+      sequence = truth.parent.name.removesuffix('_GT')
+      for labels in sorted(truth.glob('man_seg*.tif')):
+        match = re.fullmatch(r'man_seg(\d+)', labels.stem)
+        if match is None:
+          raise LabelError(
+            f'{labels}: not a 2-D frame (man_segNNN.tif); 3-D sets are not '
+            'supported'
+          )
+        frame = match[1]
+        image = root / sequence / f't{frame}.tif'
+        markers = truth.parent / 'TRA' / f'man_track{frame}.tif'
+        cls.require(image, markers)
+        read = functools.partial(_read_ctc, image, labels, markers)
+        files = (image, labels, markers)
+        pairs.append(Pair(f'{sequence}_t{frame}', str(labels), files, read))
+    if not pairs:
+      raise cls.missing(root / '01_GT' / 'SEG' / 'man_seg000.tif')
+    return Listing({'train': tuple(pairs)})
+
+
+def _described(
+  builder: type[SBsst265], table: pathlib.Path
+) -> Iterator[tuple[str, str]]:
+  """Yields name and split of every row of S-BSST265's table."""
+  builder.require(table)
+  name_column, split_column = 'Image_Name', 'Train-/Testset split'
+  with table.open(newline='', encoding='utf-8-sig') as file:
+    rows = csv.DictReader(file, delimiter=';')
+    for column in (name_column, split_column):
+      if column not in (rows.fieldnames or ()):
+        raise ConfigError(
+          f'{table}: no column {column!r} (found {rows.fieldnames}); use the '
+          f'file of {builder.page} as it is'
+        )
+    for row in rows:
+      split = (row[split_column] or '').strip().lower()
+      if split not in ('train', 'test'):
+        raise ConfigError(
+          f'{table}, line {rows.line_num}: {split_column!r} must be train or '
+          f'test, found {split!r}'
+        )
+      yield row[name_column].strip().removesuffix('.tif'), split
+
+
+def _read_bbbc038(
+  image_file: pathlib.Path, masks: tuple[pathlib.Path, ...], channels: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Reads an image, and numbers its masks from 1."""
+  image = read_image(image_file)
+  if image.ndim == 3:
+    image = image[..., :3]  # The fourth channel is opacity.
+    if channels == 1:
+      if (image != image[..., :1]).any():
+        raise LeftOut('coloured (config.data.channels=3 uses them)')
+      image = image[..., 0]
+  labels = np.zeros(image.shape[:2], np.int32)
+  for number, path in enumerate(masks, start=1):
+    mask = read_labels(path)
+    if mask.shape != labels.shape:
+      raise LabelError(
+        f'{path}: mask is of shape {mask.shape}, the image of {labels.shape}'
+      )
+    labels[mask > 0] = number
+  return image, labels
+
+
+def _dataset_folder(
+  builder: type[CellTrackingChallenge], path: pathlib.Path
+) -> pathlib.Path:
+  """Returns `path`, or the one data set inside it."""
+  truth = '[0-9][0-9]_GT/SEG'
+  if any(path.glob(truth)):
+    return path
+  inside = sorted({found.parents[1] for found in path.glob(f'*/{truth}')})
+  if len(inside) > 1:
+    raise ConfigError(
+      f'config.data.path: {path} holds {len(inside)} data sets '
+      f'({", ".join(folder.name for folder in inside)}); name one of them'
+    )
+  if not inside:
+    raise builder.missing(path / '01_GT' / 'SEG')
+  return inside[0]
+
+
+def _read_ctc(
+  image: pathlib.Path, labels_file: pathlib.Path, markers_file: pathlib.Path
+) -> tuple[np.ndarray, np.ndarray]:
+  """Reads a frame; leaves it out unless every marked cell is segmented."""
+  labels, markers = read_labels(labels_file), read_labels(markers_file)
+  segmented, marked = (
+    np.count_nonzero(np.unique(values)) for values in (labels, markers)
+  )
+  if segmented < marked:
+    raise LeftOut('partly annotated (fewer SEG cells than TRA markers)')
+  return read_image(image), labels

@@ -1,0 +1,248 @@
+"""The case study's pictures, as PNG files."""
+
+from collections.abc import Mapping
+import colorsys
+import pathlib
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import numpy as np
+from scipy import ndimage
+from skimage.segmentation import find_boundaries
+
+from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.evaluation.roc import Roc, thin, tpr_at_fpr
+
+# True positive rate at false positive rate of the case study's held-out image,
+# digitised from its last figure; its area under the curve is 0.989 +- 0.001.
+CASE_STUDY_TEST = {0.01: 0.73, 0.02: 0.82, 0.05: 0.93, 0.1: 0.99}
+
+_PANEL = 4.6  # Width of a panel, in inches.
+_DPI = 150
+_COLOURS = colormaps['tab10'].colors
+
+
+def training_image(path: str | pathlib.Path, labelled: LabelledImage) -> None:
+  """Draws a training image, its cell mask and its cells' edges.
+
+  Args:
+    path: PNG to write.
+    labelled: Any labelled image. Touching cells are drawn with a gap of one
+      pixel each between them.
+  """
+  labels = labelled.labels
+  edges = find_boundaries(labels, mode='inner')
+  between = edges & ~find_boundaries(labels > 0, mode='inner')
+  # An outline of one pixel would vanish where the picture is scaled down.
+  thickness = round(labels.shape[1] / (_PANEL * _DPI))
+  edges = ndimage.maximum_filter(edges, max(thickness, 1))
+  figure, axes = _panels(labels.shape, 1, 3)
+  _show(axes[0], _shown(labelled.image), f'Image: {labelled.name}')
+  _show(axes[1], (labels > 0) & ~between, 'Cell mask')
+  _show(axes[2], edges, 'Cell edges')
+  _save(figure, path)
+
+
+def augmentation(
+  path: str | pathlib.Path,
+  original: np.ndarray,
+  crop: np.ndarray,
+  target: np.ndarray,
+  weight: np.ndarray,
+) -> None:
+  """Draws an image beside one augmented crop and what is asked of it.
+
+  Args:
+    path: PNG to write.
+    original: Intensities in any range, (H, W) or (H, W, C).
+    crop: Augmented intensities, (S, S) or (S, S, C).
+    target: Target of the crop's pixels, (S, S); 1 is cell.
+    weight: Weight of the crop's pixels in the loss, (S, S), from 0.
+  """
+  figure, axes = _panels(crop.shape, 1, 4)
+  _show(axes[0], _shown(original), 'Original image')
+  _show(axes[1], _shown(crop), 'Augmented crop')
+  _show(axes[2], target, 'Its target')
+  drawn = axes[3].imshow(weight, cmap='viridis', vmin=0)
+  axes[3].set(title='Its weight in the loss', xticks=[], yticks=[])
+  figure.colorbar(drawn, ax=axes[3], shrink=0.7)
+  _save(figure, path)
+
+
+def composite(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
+  """Colours an image by the probability of being cell.
+
+  Colours run from blue (not cell) over green (undecided) to red (cell), as in
+  the case study (Levine 2018, "Segmentation results").
+
+  Args:
+    image: Intensities in any range, (H, W) or (H, W, C); they set how bright
+      the colours are, a quarter at least.
+    probability: Float (H, W), 0 to 1.
+
+  Returns:
+    RGB, float64 (H, W, 3), 0 to 1.
+  """
+  red = np.clip(2 * probability - 1, 0, 1)
+  blue = np.clip(1 - 2 * probability, 0, 1)
+  colour = np.stack((red, 1 - red - blue, blue), axis=-1)
+  # Mixed colours would be darker: brightness is to be the image's alone.
+  colour = colour / colour.max(axis=-1, keepdims=True)
+  return colour * (0.25 + 0.75 * _grey(image))[..., None]
+
+
+def prediction(
+  path: str | pathlib.Path, image: np.ndarray, probability: np.ndarray
+) -> None:
+  """Draws an image, its cell probabilities and the composite of both.
+
+  Args:
+    path: PNG to write.
+    image: Intensities in any range, (H, W) or (H, W, C).
+    probability: Float (H, W), 0 to 1.
+  """
+  figure, axes = _panels(image.shape[:2], 1, 3)
+  _show(axes[0], _shown(image), 'Image')
+  _show_probability(axes[1], probability)
+  mixed = composite(image, probability)
+  _show(axes[2], mixed, 'Composite: 0 blue, 0.5 green, 1 red')
+  _save(figure, path)
+
+
+def segmentation(
+  path: str | pathlib.Path,
+  image: np.ndarray,
+  probability: np.ndarray,
+  labels: np.ndarray,
+  training_roc: Roc | None,
+  validation_roc: Roc | None,
+) -> None:
+  """Draws an image, its probabilities, its label mask and the ROC curves.
+
+  Args:
+    path: PNG to write.
+    image: Intensities in any range, (H, W) or (H, W, C).
+    probability: Float (H, W), 0 to 1.
+    labels: The cells decoded from it, integer (H, W); 0 is background.
+    training_roc: Curve of the training images; None draws none.
+    validation_roc: Curve of the validation images; None draws none.
+  """
+  figure, axes = _panels(image.shape[:2], 2, 2)
+  _show(axes[0], _shown(image), 'Image')
+  _show_probability(axes[1], probability)
+  cells = np.unique(labels[labels > 0]).size
+  _show(axes[2], label_colours(labels), f'Label mask: {cells} cells')
+  curves = {'training': training_roc, 'validation': validation_roc}
+  _draw_roc(axes[3], {k: v for k, v in curves.items() if v is not None})
+  _save(figure, path)
+
+
+def label_colours(labels: np.ndarray) -> np.ndarray:
+  """Colours every cell, touching and close cells differently.
+
+  Args:
+    labels: Integer (H, W); 0 is background and becomes black.
+
+  Returns:
+    RGB, float64 (H, W, 3), 0 to 1; the same for the same cells.
+  """
+  values, index = np.unique(labels, return_inverse=True)
+  index = index.reshape(labels.shape) + int(values[0] != 0)
+  neighbours = _lower_neighbours(index)
+  random = np.random.default_rng(0)
+  chosen: dict[int, int] = {}
+  for cell in range(1, index.max() + 1):
+    taken = {chosen[other] for other in neighbours.get(cell, ())}
+    free = set(range(max(len(_COLOURS), len(taken) + 1))) - taken
+    chosen[cell] = int(random.choice(sorted(free)))
+  palette = [(0.0, 0.0, 0.0)] + [_colour(number) for number in chosen.values()]
+  return np.array(palette)[index]
+
+
+def _colour(number: int) -> tuple[float, float, float]:
+  """A well-known colour, or one of endlessly many hues beyond those."""
+  if number < len(_COLOURS):
+    return _COLOURS[number]
+  return colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.5, 1)  # Golden ratio.
+
+
+def _lower_neighbours(labels: np.ndarray, reach: int = 4) -> dict[int, set]:
+  """Lower labels within `reach` pixels in a row, column or diagonal."""
+  neighbours: dict[int, set] = {}
+  for step in range(1, reach + 1):
+    here, back = np.s_[:-step], np.s_[step:]
+    for a, b in (
+      (labels[here], labels[back]),
+      (labels[:, here], labels[:, back]),
+      (labels[here, here], labels[back, back]),
+      (labels[here, back], labels[back, here]),
+    ):
+      meet = (a != b) & (a > 0) & (b > 0)
+      for pair in set(zip(a[meet].tolist(), b[meet].tolist(), strict=True)):
+        neighbours.setdefault(max(pair), set()).add(min(pair))
+  return neighbours
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+  """Brightness for display, (H, W), 0 to 1: the mean of stretched channels."""
+  channels = image[..., None] if image.ndim == 2 else image
+  channels = channels.astype(np.float64)
+  low, high = np.percentile(channels[::2, ::2], (1, 99.8), axis=(0, 1))
+  flat = high <= low
+  scaled = (channels - low) / np.where(flat, 1, high - low)
+  return np.clip(np.where(flat, 0, scaled), 0, 1).mean(axis=-1)
+
+
+def _shown(image: np.ndarray) -> np.ndarray:
+  """Three channels as red, green and blue; any other number as grey."""
+  if image.ndim == 3 and image.shape[2] == 3:
+    return np.stack([_grey(image[..., c]) for c in range(3)], axis=-1)
+  return _grey(image)
+
+
+def _panels(
+  shape: tuple[int, ...], rows: int, columns: int
+) -> tuple[Figure, list[Axes]]:
+  """A figure of panels that suit an image (H, W)."""
+  height = _PANEL * np.clip(shape[0] / shape[1], 0.7, 1.6) + 0.3
+  size = _PANEL * columns, height * rows
+  figure = Figure(figsize=size, dpi=_DPI, layout='constrained')
+  return figure, list(np.ravel(figure.subplots(rows, columns)))
+
+
+def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
+  axes.imshow(picture, cmap='gray', vmin=0, vmax=1)
+  axes.set(title=title, xticks=[], yticks=[])
+
+
+def _show_probability(axes: Axes, probability: np.ndarray) -> None:
+  drawn = axes.imshow(probability, cmap='gray', vmin=0, vmax=1)
+  axes.set(title='Probability of cell', xticks=[], yticks=[])
+  axes.figure.colorbar(drawn, ax=axes, shrink=0.8)
+
+
+def _draw_roc(axes: Axes, curves: Mapping[str, Roc]) -> None:
+  """Draws the upper left part of the ROC, where the useful thresholds lie."""
+  for (name, roc), colour in zip(curves.items(), ('C0', 'C1'), strict=False):
+    label = f'{name}, AUC {roc.auc:.3f}'
+    axes.plot(thin(roc).fpr, thin(roc).tpr, color=colour, label=label)
+  label = '2018 case study (test), AUC 0.989'
+  points = np.array(list(CASE_STUDY_TEST.items())).T
+  axes.plot(*points, 'k:o', markersize=4, label=label)
+  lowest = min([0.7] + [tpr_at_fpr(roc, 0.01) for roc in curves.values()])
+  axes.set(
+    title='Pixelwise ROC',
+    xlabel='false positive rate',
+    ylabel='true positive rate',
+    xlim=(0, 0.2),
+    xticks=np.arange(5) / 20,
+    ylim=(np.floor(10 * lowest) / 10, 1.005),
+  )
+  axes.set_box_aspect(0.8)
+  axes.grid(alpha=0.3)
+  axes.legend(loc='lower right')
+
+
+def _save(figure: Figure, path: str | pathlib.Path) -> None:
+  figure.savefig(path, format='png', bbox_inches='tight', pad_inches=0.1)

@@ -1,0 +1,226 @@
+"""GoogLeNet as a fully convolutional network: pixels to a logit a pixel.
+
+The classifier of GoogLeNet is replaced by one transposed convolution that
+restores the input's size (J. Levine 2018; Long et al., CVPR 2015). `init` and
+`apply` are pure functions of explicit variables.
+"""
+
+from collections.abc import Callable, Mapping
+import functools
+import math
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from cellseg_jax.config import ModelConfig, STRIDE
+from cellseg_jax.model import inception
+from cellseg_jax.model.inception import Channels, ConvRelu, Inception, StemConv
+
+Variables = Mapping[str, Any]
+
+# Szegedy et al. 2015, table 1; blocks of one stage share a resolution, and a
+# max-pool of stride 2 stands between stages.
+STAGES: tuple[dict[str, Channels], ...] = (
+  {
+    '3a': Channels(64, 96, 128, 16, 32, 32),
+    '3b': Channels(128, 128, 192, 32, 96, 64),
+  },
+  {
+    '4a': Channels(192, 96, 208, 16, 48, 64),
+    '4b': Channels(160, 112, 224, 24, 64, 64),
+    '4c': Channels(128, 128, 256, 24, 64, 64),
+    '4d': Channels(112, 144, 288, 32, 64, 64),
+    '4e': Channels(256, 160, 320, 32, 128, 128),
+  },
+  {
+    '5a': Channels(256, 160, 320, 32, 128, 128),
+    '5b': Channels(384, 192, 384, 48, 128, 128),
+  },
+)
+
+
+def scaled(channels: int, width: float) -> int:
+  """Returns a channel count times `width`, as a positive multiple of 8."""
+  return max(8, round(channels * width / 8) * 8)
+
+
+class GoogLeNet(nn.Module):
+  """GoogLeNet's body, from pixels to its last Inception block.
+
+  Attributes:
+    width: Multiplier of every channel count.
+    lrn: Whether the stem has its two local response normalisations.
+    normalize: Builds the `Normalize` that follows each convolution.
+  """
+
+  width: float
+  lrn: bool
+  normalize: Callable[[], inception.Normalize]
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def conv(features: int, size: int, name: str) -> ConvRelu:
+      return ConvRelu(
+        scaled(features, self.width), size, self.normalize, name=name
+      )
+
+    def lrn(x: jax.Array) -> jax.Array:
+      return inception.local_response_norm(x) if self.lrn else x
+
+    stem = scaled(64, self.width)
+    x = StemConv(stem, self.normalize, name='conv1')(x, train)
+    x = lrn(inception.max_pool(x, stride=2))
+    x = conv(64, 1, 'conv2_reduce')(x, train)
+    x = lrn(conv(192, 3, 'conv2')(x, train))
+    for stage in STAGES:
+      x = inception.max_pool(x, stride=2)
+      for name, row in stage.items():
+        channels = Channels(*(scaled(c, self.width) for c in row))
+        x = Inception(channels, self.normalize, name=f'block{name}')(x, train)
+    return x
+
+
+class TransposedConvHead(nn.Module):
+  """One transposed convolution from the body to a logit a pixel.
+
+  With a kernel of m x m strides, every coarse cell adds its product with the
+  kernel to m x m blocks of pixels: one matrix product, m*m shifted additions
+  and a depth-to-space. (As a convolution its gradient is 50 times slower on
+  CPUs.)
+
+  Attributes:
+    kernel_size: Side of the kernel, a multiple of the stride.
+    kernel_init: 'random' (LeCun normal) or 'bilinear'.
+  """
+
+  kernel_size: int
+  kernel_init: str
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    n, h, w, c = x.shape
+    m = self.kernel_size // STRIDE
+    init = {'random': _random_kernel, 'bilinear': _bilinear_kernel}
+    # Row and column of a tap are split into (block, pixel within the block).
+    shape = (c, m, m, STRIDE, STRIDE)
+    kernel = self.param('kernel', init[self.kernel_init], shape)
+    bias = self.param('bias', nn.initializers.zeros, ())
+    blocks = x.reshape(-1, c) @ kernel.reshape(c, -1)
+    blocks = blocks.reshape(n, h, w, m, m, STRIDE * STRIDE)
+    rows, columns = h + m - 1, w + m - 1
+    x = sum(
+      jnp.pad(
+        blocks[:, :, :, a, b],
+        [(0, 0), (a, m - 1 - a), (b, m - 1 - b), (0, 0)],
+      )
+      for a in range(m)
+      for b in range(m)
+    )
+    x = x.reshape(n, rows, columns, STRIDE, STRIDE).transpose(0, 1, 3, 2, 4)
+    x = x.reshape(n, rows * STRIDE, columns * STRIDE)
+    # Half of the kernel's overhang lies before the first pixel.
+    start = (m - 1) * STRIDE // 2
+    return x[:, start : start + h * STRIDE, start : start + w * STRIDE] + bias
+
+
+def _random_kernel(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """LeCun normal: m*m*c products add up in every output pixel."""
+  return jax.random.normal(key, shape) / math.sqrt(math.prod(shape[:3]))
+
+
+def _bilinear_kernel(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Bilinear upsampling of one random projection of the input's channels."""
+  c, m, _, stride, _ = shape
+  size = m * stride
+  factor = (size + 1) // 2
+  centre = factor - 0.5 if size % 2 == 0 else factor - 1
+  line = 1 - jnp.abs(jnp.arange(size) - centre) / factor
+  taps = line.reshape(m, stride)
+  projection = jax.random.normal(key, (c,)) / math.sqrt(c)
+  return jnp.einsum('c,ap,bq->cabpq', projection, taps, taps)
+
+
+class FCN(nn.Module):
+  """GoogLeNet with a transposed convolution for its classifier.
+
+  Attributes:
+    config: Width, normalisation and head.
+    axis_name: Mapped axis over which batch statistics are averaged, or None.
+  """
+
+  config: ModelConfig
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+    config = self.config
+    normalize = functools.partial(
+      inception.Normalize,
+      batch=config.normalization == 'batch',
+      momentum=config.batch_norm_momentum,
+      axis_name=self.axis_name,
+    )
+    height, width = images.shape[1:3]
+    pad = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0)]
+    x = jnp.pad(images, pad, mode='symmetric')
+    lrn = config.normalization == 'lrn'
+    x = GoogLeNet(config.width, lrn, normalize, name='body')(x, train)
+    head = TransposedConvHead(config.head_kernel, config.head_init, name='head')
+    return head(x)[:, :height, :width]
+
+
+def init(key: jax.Array, config: ModelConfig, channels: int) -> Variables:
+  """Draws the network's initial variables.
+
+  Args:
+    key: A JAX random key.
+    config: The network.
+    channels: Channels of the images.
+
+  Returns:
+    {'params': ...} and, for batch normalisation, {'batch_stats': ...}, float32.
+  """
+  images = jnp.zeros((1, STRIDE, STRIDE, channels))
+  return FCN(config).init(key, images)
+
+
+def apply(
+  config: ModelConfig, variables: Variables, images: jax.Array
+) -> jax.Array:
+  """Computes foreground logits, with running batch statistics.
+
+  Args:
+    config: The network.
+    variables: As `init` returns.
+    images: float32 (N, H, W, C), normalised; H and W of any size.
+
+  Returns:
+    float32 (N, H, W), the logit of the probability that a pixel is cell.
+  """
+  return FCN(config).apply(variables, images)
+
+
+def apply_train(
+  config: ModelConfig,
+  variables: Variables,
+  images: jax.Array,
+  axis_name: str | None = None,
+) -> tuple[jax.Array, Variables]:
+  """Computes foreground logits as in training.
+
+  Args:
+    config: The network.
+    variables: As `init` returns.
+    images: float32 (N, H, W, C), normalised.
+    axis_name: Mapped axis over which batch statistics are averaged, or None.
+
+  Returns:
+    float32 (N, H, W) logits, and the updated running statistics (empty without
+    batch normalisation).
+  """
+  logits, updated = FCN(config, axis_name).apply(
+    variables, images, train=True, mutable=['batch_stats']
+  )
+  return logits, updated.get('batch_stats', {})

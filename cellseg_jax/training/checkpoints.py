@@ -1,0 +1,175 @@
+"""Checkpoints: the only module that knows Orbax."""
+
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import (
+  AnyPreservationPolicy,
+  BestN,
+  LatestN,
+)
+
+from cellseg_jax.config import Config
+from cellseg_jax.model import fcn
+from cellseg_jax.training.step import TrainState, variables_of
+
+
+class CheckpointError(ValueError):
+  """A checkpoint cannot be read, or does not fit its config."""
+
+
+class Checkpoints:
+  """The last checkpoint of a run and its best; saved asynchronously.
+
+  A checkpoint holds the variables, the rest of the training state, and the
+  validation metrics where the step was evaluated. Use as a context manager:
+  leaving it waits for the save in progress.
+  """
+
+  def __init__(
+    self,
+    folder: str | pathlib.Path,
+    best_metric: str,
+    read_only: bool = False,
+  ):
+    """Opens or creates the folder.
+
+    Args:
+      folder: Where the checkpoints lie, one sub-folder a step.
+      best_metric: The metric whose largest value is best.
+      read_only: Refuse to create or save.
+    """
+    self._metric = best_metric
+    best = BestN(
+      get_metric_fn=lambda metrics: metrics[best_metric],
+      n=1,
+      keep_checkpoints_without_metrics=False,
+    )
+    self._manager = ocp.CheckpointManager(
+      pathlib.Path(folder).absolute(),
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+        read_only=read_only,
+        create=not read_only,
+      ),
+      item_names=('variables', 'training'),
+    )
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self._manager.close()
+
+  def save(
+    self, state: TrainState, metrics: Mapping[str, float] | None = None
+  ) -> None:
+    """Starts to save a state; waits first for the save before.
+
+    Args:
+      state: The state after its step.
+      metrics: Validation metrics, where the step was evaluated.
+    """
+    # A copy: the arrays' own memory is donated to the next step.
+    host = jax.tree.map(lambda x: np.array(x, copy=True), state)
+    self._manager.save(
+      int(host.step),
+      args=ocp.args.Composite(
+        variables=ocp.args.StandardSave(variables_of(host)),
+        training=ocp.args.StandardSave(_rest(host)),
+      ),
+      metrics=dict(metrics) if metrics else None,
+      force=True,
+    )
+
+  def latest_step(self) -> int | None:
+    """Returns the last saved step, or None."""
+    return self._manager.latest_step()
+
+  def best_step(self) -> int | None:
+    """Returns the step of the best metric, else the last, or None."""
+    scores = {
+      step: self.metrics(step).get(self._metric)
+      for step in self._manager.all_steps()
+    }
+    scored = {
+      step: score for step, score in scores.items() if score is not None
+    }
+    # Of equals the earlier, as the policy keeps.
+    return max(scored, key=scored.get) if scored else self.latest_step()
+
+  def is_best(self, metrics: Mapping[str, float]) -> bool:
+    """Says whether these metrics beat those of every saved step."""
+    step = self.best_step()
+    before = self.metrics(step).get(self._metric) if step else None
+    return before is None or metrics[self._metric] > before
+
+  def metrics(self, step: int) -> dict[str, float]:
+    """Returns the metrics saved with a step; empty where there are none."""
+    return dict(self._manager.metrics(step) or {})
+
+  def restore(self, step: int, like: TrainState) -> TrainState:
+    """Loads a training state, on any number of devices.
+
+    Args:
+      step: A saved step.
+      like: A state of the same config, for its structure.
+
+    Returns:
+      The state as host arrays.
+
+    Raises:
+      CheckpointError: The checkpoint does not fit `like`.
+    """
+    like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    items = self._restore(
+      step, variables=variables_of(like), training=_rest(like)
+    )
+    return TrainState(
+      step=items['training']['step'],
+      params=items['variables']['params'],
+      batch_stats=items['variables'].get('batch_stats', {}),
+      opt_state=items['training']['opt_state'],
+    )
+
+  def restore_variables(self, step: int, config: Config) -> fcn.Variables:
+    """Loads the network's variables alone.
+
+    Args:
+      step: A saved step.
+      config: The run's configuration.
+
+    Returns:
+      The variables as host arrays.
+
+    Raises:
+      CheckpointError: The checkpoint does not fit the config.
+    """
+    shapes = jax.eval_shape(
+      lambda key: fcn.init(key, config.model, config.data.channels),
+      jax.random.key(0),
+    )
+    like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    return self._restore(step, variables=like)['variables']
+
+  def _restore(self, step: int, **like: Any) -> Any:
+    try:
+      return self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          **{k: ocp.args.StandardRestore(v) for k, v in like.items()}
+        ),
+      )
+    except (ValueError, KeyError, OSError) as error:
+      raise CheckpointError(
+        f'{self._manager.directory}: the checkpoint of step {step} cannot be '
+        f'read: {error}'
+      ) from error
+
+
+def _rest(state: TrainState) -> dict[str, Any]:
+  return {'step': state.step, 'opt_state': state.opt_state}

@@ -1,0 +1,30 @@
+"""Weighted pixel losses; each returns a sum and its weight, never a mean."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def weighted_cross_entropy(
+  logits: jax.Array, foreground: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Sums the binary cross-entropy of pixels, each times its weight.
+
+  The reduction to one mean over the global batch is the caller's: means of
+  parts of a batch whose weights differ do not average to it.
+
+  Args:
+    logits: float32 (...), the logit of being cell.
+    foreground: float32 (...), 0 or 1.
+    weights: float32 (...), non-negative; a pixel of weight 0 has no effect.
+
+  Returns:
+    The weighted sum, and the sum of the weights, both float32 ().
+
+  >>> total, weight = weighted_cross_entropy(
+  ...     jnp.zeros(2), jnp.array([0., 1.]), jnp.array([1., 3.]))
+  >>> round(float(total / weight), 4)
+  0.6931
+  """
+  losses = optax.sigmoid_binary_cross_entropy(logits, foreground)
+  return jnp.sum(losses * weights), jnp.sum(weights)

@@ -1,0 +1,51 @@
+"""RMSprop with linear warm-up and cosine annealing."""
+
+import optax
+
+from cellseg_jax.config import OptimizerConfig
+
+
+def learning_rate_schedule(
+  config: OptimizerConfig, steps: int
+) -> optax.Schedule:
+  """Returns the learning rate as a function of the step.
+
+  Linear from 0 over the warm-up, then half a cosine (Loshchilov & Hutter,
+  ICLR 2017) down to `final_fraction` of the peak.
+
+  Args:
+    config: Peak, warm-up and final share.
+    steps: Updates in all.
+  """
+  peak = config.learning_rate
+  warmup = optax.linear_schedule(0.0, peak, max(config.warmup_steps, 1))
+  cosine = optax.cosine_decay_schedule(
+    peak, max(steps - config.warmup_steps, 1), config.final_fraction
+  )
+  return optax.join_schedules([warmup, cosine], [config.warmup_steps])
+
+
+def make_optimizer(
+  config: OptimizerConfig, steps: int
+) -> optax.GradientTransformation:
+  """Builds the optimiser: clipping, RMSprop, weight decay, learning rate.
+
+  Args:
+    config: Its constants.
+    steps: Updates in all, for the schedule.
+
+  Returns:
+    An Optax gradient transformation.
+  """
+  chain = []
+  if config.clip_norm:
+    chain.append(optax.clip_by_global_norm(config.clip_norm))
+  scale = optax.scale_by_stddev if config.centered else optax.scale_by_rms
+  chain.append(scale(config.decay, config.eps, config.initial_scale))
+  if config.momentum:
+    chain.append(optax.trace(config.momentum, config.nesterov))
+  if config.weight_decay:
+    chain.append(optax.add_decayed_weights(config.weight_decay))
+  schedule = learning_rate_schedule(config, steps)
+  chain.append(optax.scale_by_learning_rate(schedule))
+  return optax.chain(*chain)

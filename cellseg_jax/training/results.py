@@ -1,0 +1,121 @@
+"""What a finished run leaves behind: its evaluation and its figures."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from cellseg_jax.config import Config
+from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.datasets.load import Splits
+from cellseg_jax.datasets.pool import build_pool
+from cellseg_jax.evaluation import figures
+from cellseg_jax.evaluation.assess import assess
+from cellseg_jax.evaluation.evaluate import roc_from
+from cellseg_jax.inference.predict import Model, predict, segment
+from cellseg_jax.training.augment import augment
+from cellseg_jax.training.progress import replace_text
+from cellseg_jax.training.step import sample_keys
+
+# Validation images drawn; more would take longer than anyone looks.
+MOST_DRAWN = 4
+
+
+def write_results(
+  workdir: pathlib.Path, model: Model, step: int, splits: Splits
+) -> dict[str, Any]:
+  """Writes `evaluation.json` and `figures/` of a model.
+
+  Args:
+    workdir: The run's folder.
+    model: The best model of the run.
+    step: The update it was saved after.
+    splits: The images of the run.
+
+  Returns:
+    What `evaluation.json` holds.
+  """
+  path = workdir / 'evaluation.json'
+  evaluation = read_evaluation(path)
+  if evaluation.get('step') != step:
+    evaluation = evaluate_step(model, step, splits)
+    write_evaluation(path, evaluation)
+  write_figures(workdir / 'figures', model, evaluation, splits)
+  return evaluation
+
+
+def evaluate_step(model: Model, step: int, splits: Splits) -> dict[str, Any]:
+  """Returns what `evaluation.json` holds for a model.
+
+  Args:
+    model: The model after `step` updates.
+    step: Updates made.
+    splits: The images of the run.
+  """
+  return {
+    'step': step,
+    'validation_source': splits.validation_source,
+    **assess(model, splits.train, splits.validation),
+  }
+
+
+def read_evaluation(path: pathlib.Path) -> dict[str, Any]:
+  """Reads `evaluation.json`; empty where there is none."""
+  return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_evaluation(path: pathlib.Path, evaluation: dict[str, Any]) -> None:
+  """Writes `evaluation.json` whole or not at all."""
+  replace_text(path, json.dumps(evaluation, indent=1) + '\n')
+
+
+def write_figures(
+  folder: pathlib.Path,
+  model: Model,
+  evaluation: dict[str, Any],
+  splits: Splits,
+) -> None:
+  """Draws the case study's figures from this run.
+
+  Args:
+    folder: Where the PNG files go.
+    model: The best model of the run.
+    evaluation: As `evaluate_step` returns.
+    splits: The images of the run.
+  """
+  folder.mkdir(exist_ok=True)
+  figures.training_image(folder / 'training_image.png', splits.train[0])
+  _draw_augmentation(folder / 'augmentation.png', splits.train[0], model.config)
+  curves = [roc_from(evaluation[split]) for split in ('training', 'validation')]
+  for labelled in splits.validation[:MOST_DRAWN]:
+    image = labelled.image
+    probability = np.asarray(predict(model, image))
+    figures.prediction(
+      folder / f'prediction_{labelled.name}.png', image, probability
+    )
+    figures.segmentation(
+      folder / f'segmentation_{labelled.name}.png',
+      image,
+      probability,
+      segment(model, image),
+      *curves,
+    )
+
+
+def _draw_augmentation(
+  path: pathlib.Path, labelled: LabelledImage, config: Config
+) -> None:
+  """Draws a training image beside a crop of it, as training sees it."""
+  pool = build_pool([labelled], config)
+  keys = sample_keys(config.training.seed, 0, np.arange(1))
+  size = config.training.crop_size
+  batch = jax.device_get(augment(keys, pool, config.augmentation, size))
+  figures.augmentation(
+    path,
+    labelled.image,
+    batch.images[0],
+    batch.foreground[0],
+    batch.weights[0],
+  )

@@ -1,0 +1,128 @@
+"""One training update: pure, and ignorant of devices but for an axis name."""
+
+from flax import struct
+import jax
+from jax import lax
+import optax
+
+from cellseg_jax.config import Config
+from cellseg_jax.datasets.pool import Pool
+from cellseg_jax.model import fcn
+from cellseg_jax.training.augment import augment
+from cellseg_jax.training.losses import weighted_cross_entropy
+
+
+@struct.dataclass
+class TrainState:
+  """All that an update changes.
+
+  Attributes:
+    step: int32 (), updates made.
+    params: The network's parameters.
+    batch_stats: Its running batch statistics; empty without batch
+      normalisation.
+    opt_state: The optimiser's state.
+  """
+
+  step: jax.Array
+  params: fcn.Variables
+  batch_stats: fcn.Variables
+  opt_state: optax.OptState
+
+
+def init_state(
+  config: Config, optimizer: optax.GradientTransformation
+) -> TrainState:
+  """Draws the initial state from the config's seed."""
+  key = jax.random.fold_in(jax.random.key(config.training.seed), 0)
+  variables = fcn.init(key, config.model, config.data.channels)
+  return TrainState(
+    step=jax.numpy.zeros((), jax.numpy.int32),
+    params=variables['params'],
+    batch_stats=variables.get('batch_stats', {}),
+    opt_state=optimizer.init(variables['params']),
+  )
+
+
+def variables_of(state: TrainState) -> fcn.Variables:
+  """Returns the network's variables, as `fcn.init` does."""
+  variables = {'params': state.params}
+  if state.batch_stats:
+    variables['batch_stats'] = state.batch_stats
+  return variables
+
+
+def sample_keys(seed: int, step: jax.Array, samples: jax.Array) -> jax.Array:
+  """Returns the key of each training sample, by its address alone.
+
+  Args:
+    seed: The run's seed.
+    step: int32 (), the update.
+    samples: int32 (N,), places in the global batch.
+
+  Returns:
+    Keys (N,). Any number of devices, and a resumed run, see the same samples.
+  """
+  # 0 is the initial weights' stream, 1 the samples'.
+  run = jax.random.fold_in(jax.random.key(seed), 1)
+  at_step = jax.random.fold_in(run, step)
+  return jax.vmap(lambda sample: jax.random.fold_in(at_step, sample))(samples)
+
+
+def train_step(
+  state: TrainState,
+  pool: Pool,
+  device: jax.Array | int = 0,
+  *,
+  config: Config,
+  optimizer: optax.GradientTransformation,
+  batch_size: int,
+  axis_name: str | None = None,
+) -> tuple[TrainState, jax.Array]:
+  """Makes one update from freshly drawn crops.
+
+  The gradient is that of one weighted mean over the global batch: sums of
+  gradients and of weights are added over devices before they are divided.
+
+  Args:
+    state: The state before.
+    pool: The training images.
+    device: int32 (), this device's place among all devices.
+    config: Seed, augmentation, crop size and network.
+    optimizer: As `make_optimizer` returns.
+    batch_size: Crops on this device.
+    axis_name: The mapped axis of devices, or None for one device.
+
+  Returns:
+    The state after, and the loss, float32 ().
+  """
+  samples = device * batch_size + jax.numpy.arange(batch_size)
+  keys = sample_keys(config.training.seed, state.step, samples)
+  batch = augment(keys, pool, config.augmentation, config.training.crop_size)
+
+  def loss_sum(params):
+    variables = {'params': params, 'batch_stats': state.batch_stats}
+    logits, batch_stats = fcn.apply_train(
+      config.model, variables, batch.images, axis_name
+    )
+    total, weight = weighted_cross_entropy(
+      logits, batch.foreground, batch.weights
+    )
+    return total, (weight, batch_stats)
+
+  (total, (weight, batch_stats)), grads = jax.value_and_grad(
+    loss_sum, has_aux=True
+  )(state.params)
+  if axis_name:
+    total, weight, grads = lax.psum((total, weight, grads), axis_name)
+  # Crops without one labelled pixel weigh nothing and teach nothing.
+  weight = jax.numpy.maximum(weight, 1e-6)
+  grads = jax.tree.map(lambda g: g / weight, grads)
+  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  state = TrainState(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+  )
+  return state, total / weight

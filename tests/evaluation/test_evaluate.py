@@ -1,0 +1,150 @@
+"""Evaluation of probabilities on labelled images."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cellseg_jax.config import DecodingConfig
+from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.evaluation import matching
+from cellseg_jax.evaluation.evaluate import choose_threshold, evaluate, roc_from
+from cellseg_jax.evaluation.roc import roc_curve
+from cellseg_jax.inference.decode import threshold_components
+
+DECODING = DecodingConfig(min_area=10, rim=0)
+
+
+def labelled(seed, name, cells=6):
+  """An image of discs and the probabilities of a fair network."""
+  random = np.random.default_rng(seed)
+  labels = np.zeros((90, 110), np.int32)
+  y, x = np.indices(labels.shape)
+  for cell in range(1, cells + 1):
+    row, column = random.integers(10, (80, 100))
+    labels[(y - row) ** 2 + (x - column) ** 2 < 80] = cell
+  clean = ndimage.gaussian_filter((labels > 0).astype(float), 1.5)
+  noise = ndimage.gaussian_filter(random.standard_normal(labels.shape), 1)
+  probability = np.clip(clean + 0.4 * noise, 0, 1).astype(np.float32)
+  valid = np.ones(labels.shape, bool)
+  return LabelledImage(name, labels * 100, labels, valid), probability
+
+
+@pytest.fixture(name='pairs')
+def fixture_pairs():
+  images, probabilities = zip(
+    *(labelled(seed, f'image_{seed}') for seed in range(3)), strict=True
+  )
+  return probabilities, images
+
+
+def test_keys_and_json(pairs):
+  result = evaluate(*pairs, DECODING, 0.5)
+  assert json.loads(json.dumps(result, allow_nan=False)) == result
+  assert list(result['tpr_at_fpr']) == ['0.01', '0.02', '0.05', '0.1']
+  assert list(result['f1'])[:3] == ['0.5', '0.55', '0.6']
+  assert len(result['f1']) == 10
+  assert result['threshold'] == 0.5
+  names = [image['name'] for image in result['images']]
+  assert names == ['image_0', 'image_1', 'image_2']
+
+
+def test_pools_pixels_and_cells(pairs):
+  probabilities, images = pairs
+  result = evaluate(*pairs, DECODING, 0.4)
+  scores = np.stack(probabilities)
+  truth = np.stack([image.labels for image in images]) > 0
+  assert result['roc_auc'] == roc_curve(scores, truth).auc
+  predicted = [
+    threshold_components(p, threshold=0.4, min_area=10, fill_holes=True, rim=0)
+    for p in probabilities
+  ]
+  counts = [
+    matching.match(image.labels, labels)
+    for image, labels in zip(images, predicted, strict=True)
+  ]
+  total = sum(counts[1:], counts[0])
+  assert result['f1']['0.5'] == matching.f1(total)[0.5]
+  assert result['dice'] == matching.dice(total)
+  for one, count in zip(result['images'], counts, strict=True):
+    assert one['f1'] == matching.f1(count)[0.5]
+    assert one['true_cells'] == count.true_cells
+    assert one['predicted_cells'] == count.predicted_cells
+
+
+def test_the_curve_comes_back(pairs):
+  result = evaluate(*pairs, DECODING, 0.5)
+  roc = roc_from(result)
+  assert roc.auc == result['roc_auc']
+  assert np.all(np.diff(roc.fpr) >= 0)
+  assert np.trapezoid(roc.tpr, roc.fpr) == pytest.approx(roc.auc, abs=1e-3)
+
+
+def test_perfect_probabilities():
+  image, _ = labelled(0, 'apart', cells=2)
+  result = evaluate([(image.labels > 0) * 1.0], [image], DECODING, 0.5)
+  assert result['roc_auc'] == 1
+  assert set(result['f1'].values()) == {1.0}
+  assert result['dice'] == 1
+
+
+def test_only_valid_pixels_count(pairs):
+  probabilities, images = pairs
+  valid = np.zeros(images[0].labels.shape, bool)
+  valid[:, :50] = True
+  half = LabelledImage('half', images[0].image, images[0].labels, valid)
+  spoilt = np.where(valid, probabilities[0], 0).astype(np.float32)
+  decoding = DecodingConfig(min_area=0, rim=0, fill_holes=False)
+  kept = evaluate([spoilt], [half], decoding, 0.5)
+  cut = LabelledImage(
+    'half', half.image[:, :50], half.labels[:, :50], valid[:, :50]
+  )
+  assert kept == evaluate([probabilities[0][:, :50]], [cut], decoding, 0.5)
+
+
+def test_an_image_without_cells_has_no_auc_of_its_own(pairs):
+  empty, probability = labelled(9, 'empty', cells=0)
+  probabilities, images = pairs
+  result = evaluate(
+    [*probabilities, probability], [*images, empty], DECODING, 0.5
+  )
+  assert result['images'][-1]['roc_auc'] is None
+  with pytest.raises(ValueError, match='cell pixels'):
+    evaluate([probability], [empty], DECODING, 0.5)
+
+
+def test_the_chosen_threshold_has_the_highest_f1(pairs):
+  chosen = choose_threshold(*pairs, DECODING)
+  scores = {
+    k / 20: evaluate(*pairs, DECODING, k / 20)['f1']['0.5']
+    for k in range(1, 20)
+  }
+  assert scores[chosen] == max(scores.values())
+  assert min(scores.values()) < max(scores.values())
+
+
+def test_among_equal_thresholds_the_middle_is_chosen():
+  image, _ = labelled(0, 'apart', cells=2)
+  sure = (image.labels > 0).astype(np.float32)
+  assert choose_threshold([sure], [image], DECODING) == 0.5
+  assert choose_threshold([0.3 * sure], [image], DECODING) == 0.25
+
+
+def test_among_equal_f1_the_better_outline_is_chosen():
+  image, _ = labelled(0, 'apart', cells=2)
+  fringe = ndimage.binary_dilation(image.labels > 0)
+  probability = 0.65 * fringe + 0.3 * (image.labels > 0)
+  scores = evaluate([probability], [image], DECODING, 0.5)['f1']
+  assert scores['0.5'] == 1
+  assert choose_threshold([probability], [image], DECODING) == 0.65
+
+
+def test_refuses_what_does_not_fit(pairs):
+  probabilities, images = pairs
+  with pytest.raises(ValueError, match='2 maps and 3 images'):
+    evaluate(probabilities[:2], images, DECODING, 0.5)
+  with pytest.raises(ValueError, match=r'image_0: .*\(5, 5\)'):
+    choose_threshold([np.zeros((5, 5))], images[:1], DECODING)
+  with pytest.raises(ValueError, match='0 maps'):
+    evaluate([], [], DECODING, 0.5)
