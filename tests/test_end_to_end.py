@@ -1,0 +1,278 @@
+"""Whole runs, each in a process of its own, as a user would start them."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from skimage.io import imread
+from tiny_sets import cells, write_folder
+
+import cellseg_jax
+from cellseg_jax.images import formats
+
+ROOT = pathlib.Path(__file__).parents[1]
+STEPS = 12
+
+TINY = {
+  'data.dataset': 'labelled_folder',
+  'model.width': 0.05,
+  'optimizer.warmup_steps': 2,
+  'training.steps': STEPS,
+  'training.batch_size': 4,
+  'training.crop_size': 32,
+  'training.log_every': 1,
+  'training.checkpoint_every': 3,
+  'training.evaluate_every': 6,
+}
+
+
+def command(data, workdir, **fields):
+  """The command line of a tiny run on the images under `data`."""
+  fields = TINY | {
+    'data.path': data,
+    'data.cache': data.parent / 'cache',
+    **{name.replace('__', '.'): value for name, value in fields.items()},
+  }
+  return [
+    sys.executable,
+    str(ROOT / 'run_train.py'),
+    f'--workdir={workdir}',
+    *(f'--config.{field}={value}' for field, value in fields.items()),
+  ]
+
+
+def run(arguments, devices=1):
+  """Runs a command to its end on so many CPU devices."""
+  return subprocess.run(
+    arguments,
+    capture_output=True,
+    text=True,
+    check=False,
+    env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)},
+  )
+
+
+def arrays(workdir):
+  """All weights of the model of a run, by name."""
+  model = cellseg_jax.load_model(workdir)
+  flat, _ = jax.tree_util.tree_flatten_with_path(model.variables)
+  return {str(path): np.asarray(value) for path, value in flat}
+
+
+def losses(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [line['loss'] for line in map(json.loads, lines) if 'loss' in line]
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('end_to_end') / 'set'
+  write_folder(folder / 'train', ['a', 'b'])
+  write_folder(folder / 'validation', ['c'])
+  return folder
+
+
+@pytest.fixture(scope='module')
+def trained(data):
+  """A finished run: its folder and what it printed."""
+  workdir = data.parent / 'trained'
+  result = run(command(data, workdir))
+  assert result.returncode == 0, result.stderr
+  return workdir, result
+
+
+def test_training_leaves_what_it_promises(trained):
+  workdir, result = trained
+  evaluation = json.loads((workdir / 'evaluation.json').read_text())
+  for split in ('training', 'validation'):
+    figures = evaluation[split]
+    assert 0 <= figures['roc_auc'] <= 1
+    assert set(figures['tpr_at_fpr']) == {'0.01', '0.02', '0.05', '0.1'}
+    assert '0.5' in figures['f1']
+    assert 0 <= figures['dice'] <= 1
+  assert evaluation['step'] in (6, 12)
+  names = {path.name for path in (workdir / 'figures').iterdir()}
+  assert names == {
+    'training_image.png',
+    'augmentation.png',
+    'prediction_c.png',
+    'segmentation_c.png',
+  }
+  for name in names:
+    picture = imread(workdir / 'figures' / name)
+    assert min(picture.shape[:2]) > 200
+    assert picture.std() > 10
+  assert [line for line in result.stdout.splitlines() if 'ROC AUC' in line]
+  assert f'--model {workdir}' in result.stdout
+
+
+def test_metrics_are_logged_at_their_steps(trained):
+  workdir, _ = trained
+  lines = [
+    json.loads(line)
+    for line in (workdir / 'metrics.jsonl').read_text().splitlines()
+  ]
+  logged = [line['step'] for line in lines if 'loss' in line]
+  assert logged == list(range(1, STEPS + 1))
+  evaluated = {line['step']: line for line in lines if 'validation' in line}
+  assert list(evaluated) == [6, 12]
+  assert set(evaluated[6]['validation']) == {'roc_auc', 'f1', 'dice'}
+
+
+def test_a_finished_run_says_so_and_changes_nothing(data, trained):
+  workdir, _ = trained
+  before = (workdir / 'metrics.jsonl').read_text()
+  result = run(command(data, workdir))
+  assert result.returncode == 0
+  assert 'Going on from step 12 of 12' in result.stdout
+  assert (workdir / 'metrics.jsonl').read_text() == before
+
+
+def test_a_folder_of_another_run_is_refused(data, trained):
+  workdir, _ = trained
+  result = run(command(data, workdir, training__seed=1))
+  assert result.returncode == 2
+  assert 'config.training.seed (there 0, now 1)' in result.stderr
+
+
+def test_a_killed_run_ends_in_the_same_weights(data, trained):
+  workdir = data.parent / 'killed'
+  arguments = command(data, workdir)
+  process = subprocess.Popen(
+    arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
+  # Past step 4: after the checkpoint of step 3, before that of step 6.
+  log = workdir / 'metrics.jsonl'
+  until = time.monotonic() + 300
+  while not log.exists() or log.read_text().count('\n') < 4:
+    assert process.poll() is None
+    assert time.monotonic() < until
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  result = run(arguments)
+  assert result.returncode == 0, result.stderr
+  expected = arrays(trained[0])
+  found = arrays(workdir)
+  assert found.keys() == expected.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+  assert losses(workdir) == losses(trained[0])
+
+
+def test_four_devices_train_as_one(data, tmp_path):
+  curves = {}
+  for devices in (1, 4):
+    workdir = tmp_path / str(devices)
+    result = run(
+      command(
+        data,
+        workdir,
+        training__steps=5,
+        training__evaluate_every=5,
+        # Crops of very unequal weight, some of them empty.
+        targets__edge_weight=50.0,
+      ),
+      devices,
+    )
+    assert result.returncode == 0, result.stderr
+    curves[devices] = losses(workdir)
+  np.testing.assert_allclose(curves[4], curves[1], rtol=1e-5)
+
+
+def test_a_checkpoint_goes_on_with_other_devices(data, tmp_path):
+  workdir = tmp_path / 'run'
+  arguments = command(data, workdir)
+  process = subprocess.Popen(
+    arguments,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+    env=os.environ | {'JAX_NUM_CPU_DEVICES': '4'},
+  )
+  log = workdir / 'metrics.jsonl'
+  while not log.exists() or log.read_text().count('\n') < 4:
+    assert process.poll() is None
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  result = run(arguments, devices=2)
+  assert result.returncode == 0, result.stderr
+  assert 'Going on from step 3' in result.stdout
+  assert len(losses(workdir)) == STEPS
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(data, tmp_path):
+  result = run(command(data, tmp_path / 'run'), devices=3)
+  assert result.returncode == 2
+  assert 'multiple of the 3 devices' in result.stderr
+  assert 'nearest are 3 and 6' in result.stderr
+  assert not (tmp_path / 'run').exists()
+
+
+def test_segment_writes_labels_and_a_line_a_file(trained, tmp_path):
+  workdir, _ = trained
+  images = tmp_path / 'images'
+  images.mkdir()
+  for seed, name in enumerate(['one', 'two']):
+    formats.write_labels(images / f'{name}.tif', cells(seed)[0])
+  (images / 'bad.png').write_bytes(b'not an image')
+  program = 'from cellseg_jax.cli.main import run; raise SystemExit(run())'
+  result = run(
+    [
+      sys.executable,
+      '-c',
+      program,
+      'segment',
+      '--model',
+      str(workdir),
+      '--out',
+      str(tmp_path / 'out'),
+      str(images),
+    ]
+  )
+  assert result.returncode == 1
+  assert 'bad.png: failed' in result.stderr
+  assert sum(' cells, ' in line for line in result.stdout.splitlines()) == 2
+  model = cellseg_jax.load_model(workdir)
+  for seed, name in enumerate(['one', 'two']):
+    labels = imread(tmp_path / 'out' / f'{name}.tif')
+    assert labels.dtype == np.uint16
+    image = cells(seed)[0]
+    np.testing.assert_array_equal(labels, cellseg_jax.segment(model, image))
+
+
+IMPORTS = """
+import sys
+from cellseg_jax.cli import train
+assert train.main(sys.argv) == 0
+assert 'tensorflow' not in sys.modules
+print('absent after training')
+"""
+
+SEGMENTS = """
+import sys
+import numpy as np
+import cellseg_jax
+model = cellseg_jax.load_model(sys.argv[1])
+cellseg_jax.segment(model, np.zeros((40, 50)))
+assert 'tensorflow' not in sys.modules
+assert 'tensorflow_datasets' not in sys.modules
+print('absent after segmenting')
+"""
+
+
+def test_tensorflow_is_never_imported(data, trained, tmp_path):
+  arguments = command(
+    data, tmp_path / 'run', training__steps=2, training__evaluate_every=2
+  )
+  result = run([sys.executable, '-c', IMPORTS, *arguments[2:]])
+  assert 'absent after training' in result.stdout, result.stderr
+  result = run([sys.executable, '-c', SEGMENTS, str(trained[0])])
+  assert 'absent after segmenting' in result.stdout, result.stderr
