@@ -140,7 +140,7 @@ class OptimizerConfig:
   final_fraction: float = 0.0
   # Decay of the mean squared gradient.
   decay: float = 0.9
-  # Added to the root of the mean squared gradient.
+  # Added to the mean squared gradient, under the root.
   eps: float = 1e-8
   # Initial mean squared gradient.
   initial_scale: float = 0.0

@@ -133,11 +133,8 @@ def _random_kernel(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def _bilinear_kernel(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Bilinear upsampling of one random projection of the input's channels."""
   c, m, _, stride, _ = shape
-  size = m * stride
-  factor = (size + 1) // 2
-  centre = factor - 0.5 if size % 2 == 0 else factor - 1
-  line = 1 - jnp.abs(jnp.arange(size) - centre) / factor
-  taps = line.reshape(m, stride)
+  distance = jnp.abs(jnp.arange(m * stride) - (m * stride - 1) / 2)
+  taps = jnp.maximum(1 - distance / stride, 0).reshape(m, stride)
   projection = jax.random.normal(key, (c,)) / math.sqrt(c)
   return jnp.einsum('c,ap,bq->cabpq', projection, taps, taps)
 

@@ -1,6 +1,7 @@
 """Checkpoints: the only module that knows Orbax."""
 
 from collections.abc import Mapping
+import math
 import pathlib
 from typing import Any
 
@@ -41,11 +42,15 @@ class Checkpoints:
     Args:
       folder: Where the checkpoints lie, one sub-folder a step.
       best_metric: The metric whose largest value is best.
-      read_only: Refuse to create or save.
+      read_only: Only to be read; the folder is not created.
     """
     self._metric = best_metric
+
+    def score(metrics: Mapping[str, float]) -> float:
+      return metrics.get(best_metric, -math.inf)
+
     best = BestN(
-      get_metric_fn=lambda metrics: metrics[best_metric],
+      get_metric_fn=score,
       n=1,
       keep_checkpoints_without_metrics=False,
     )
@@ -53,6 +58,7 @@ class Checkpoints:
       pathlib.Path(folder).absolute(),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+        best_fn=score,  # Without it, metrics are not written.
         read_only=read_only,
         create=not read_only,
       ),
@@ -82,7 +88,7 @@ class Checkpoints:
         variables=ocp.args.StandardSave(variables_of(host)),
         training=ocp.args.StandardSave(_rest(host)),
       ),
-      metrics=dict(metrics) if metrics else None,
+      metrics=dict(metrics or {}),
       force=True,
     )
 
@@ -92,6 +98,8 @@ class Checkpoints:
 
   def best_step(self) -> int | None:
     """Returns the step of the best metric, else the last, or None."""
+    # The metrics of a save in progress are not there to be read.
+    self._manager.wait_until_finished()
     scores = {
       step: self.metrics(step).get(self._metric)
       for step in self._manager.all_steps()
@@ -99,14 +107,16 @@ class Checkpoints:
     scored = {
       step: score for step, score in scores.items() if score is not None
     }
-    # Of equals the earlier, as the policy keeps.
-    return max(scored, key=scored.get) if scored else self.latest_step()
+    if not scored:
+      return self.latest_step()
+    # Of equals the later, as the policy keeps.
+    return max(scored, key=lambda step: (scored[step], step))
 
   def is_best(self, metrics: Mapping[str, float]) -> bool:
-    """Says whether these metrics beat those of every saved step."""
+    """Says whether these metrics are no worse than any saved step's."""
     step = self.best_step()
     before = self.metrics(step).get(self._metric) if step else None
-    return before is None or metrics[self._metric] > before
+    return before is None or metrics[self._metric] >= before
 
   def metrics(self, step: int) -> dict[str, float]:
     """Returns the metrics saved with a step; empty where there are none."""
@@ -158,17 +168,28 @@ class Checkpoints:
 
   def _restore(self, step: int, **like: Any) -> Any:
     try:
-      return self._manager.restore(
+      found = self._manager.restore(
         step,
         args=ocp.args.Composite(
           **{k: ocp.args.StandardRestore(v) for k, v in like.items()}
         ),
       )
+      # Orbax compares the structure of NumPy trees, not their shapes.
+      jax.tree_util.tree_map_with_path(_check_shape, like, dict(found))
+      return found
     except (ValueError, KeyError, OSError) as error:
       raise CheckpointError(
         f'{self._manager.directory}: the checkpoint of step {step} cannot be '
         f'read: {error}'
       ) from error
+
+
+def _check_shape(path: Any, like: np.ndarray, found: np.ndarray) -> None:
+  if like.shape != found.shape:
+    raise ValueError(
+      f'{jax.tree_util.keystr(path)} has shape {found.shape}, '
+      f'expected {like.shape}'
+    )
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

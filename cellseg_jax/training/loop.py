@@ -63,9 +63,12 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   config_lib.validate(config)
   parallel.check_batch_size(config.training.batch_size)
   workdir = pathlib.Path(workdir)
-  claim(workdir, config)
+  check_workdir(workdir, config)
   splits = load(config.data)
   _describe(splits)
+  # Only now: a run refused for its data leaves no folder behind.
+  workdir.mkdir(parents=True, exist_ok=True)
+  config_lib.save(config, workdir / 'config.json')
 
   run = config.training
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
@@ -83,31 +86,26 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   return evaluation
 
 
-def claim(workdir: pathlib.Path, config: Config) -> None:
-  """Writes the config into the folder of the run.
+def check_workdir(workdir: pathlib.Path, config: Config) -> None:
+  """Refuses a folder that holds a run of another config.
 
   Raises:
-    ConfigError: The folder holds a run of another config.
+    ConfigError: Names the fields that differ.
   """
   path = workdir / 'config.json'
-  if path.exists():
-    before, now = (
-      config_lib.flat(config_lib.load(path)),
-      config_lib.flat(config),
-    )
-    differing = [field for field in now if now[field] != before[field]]
-    if differing:
-      changes = ', '.join(
-        f'config.{field} (there {before[field]!r}, now {now[field]!r})'
-        for field in differing
-      )
-      raise ConfigError(
-        f'{workdir} holds a run that differs in {changes}; choose another '
-        '--workdir, or the same values to go on with that run'
-      )
+  if not path.exists():
     return
-  workdir.mkdir(parents=True, exist_ok=True)
-  config_lib.save(config, path)
+  before = config_lib.flat(config_lib.load(path))
+  differing = [
+    f'config.{field} (there {before[field]!r}, now {value!r})'
+    for field, value in config_lib.flat(config).items()
+    if value != before[field]
+  ]
+  if differing:
+    raise ConfigError(
+      f'{workdir} holds a run that differs in {", ".join(differing)}; choose '
+      'another --workdir, or the same values to go on with that run'
+    )
 
 
 def steps_per_call(config: Config) -> int:

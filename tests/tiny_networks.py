@@ -1,0 +1,58 @@
+"""Networks small enough to compile in a blink."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cellseg_jax.model import fcn
+
+
+def keep_few_blocks(monkeypatch):
+  """Leaves one Inception block a stage; all else stays as it is."""
+  stages = tuple(dict([next(iter(stage.items()))]) for stage in fcn.STAGES)
+  monkeypatch.setattr(fcn, 'STAGES', stages)
+
+
+def shapes(config, channels=1):
+  """The shapes of a network's variables; nothing is computed."""
+  return jax.eval_shape(
+    lambda key: fcn.init(key, config, channels), jax.random.key(0)
+  )
+
+
+def random_variables(config, channels=1, seed=0):
+  """Variables as `fcn.init` makes, drawn with NumPy: that takes no compiling.
+
+  Biases and batch statistics are random too, where `init` makes them 0 or 1.
+  """
+  rng = np.random.default_rng(seed)
+
+  def draw(path, shape):
+    if path[-1].key in ('scale', 'var'):
+      return rng.uniform(0.5, 2, shape.shape).astype(np.float32)
+    if path[-1].key in ('bias', 'mean'):
+      return np.float32(0.1 * rng.normal(size=shape.shape))
+    if len(shape.shape) == 5:  # The head's: channels come first.
+      return np.float32(rng.normal(size=shape.shape) / shape.shape[0] ** 0.5)
+    fan_in = np.prod(shape.shape[:-1])
+    return np.float32(rng.normal(size=shape.shape) * (2 / fan_in) ** 0.5)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes(config, channels))
+
+
+LINE = {'params': {'slope': np.float32(1.5), 'offset': np.float32(-0.25)}}
+
+
+def use_a_line(monkeypatch):
+  """Makes the network a line: logit = slope * sum of channels + offset."""
+
+  def apply(config, variables, images):
+    params = variables['params']
+    return params['slope'] * jnp.sum(images, -1) + params['offset']
+
+  def apply_train(config, variables, images, axis_name=None):
+    return apply(config, variables, images), variables.get('batch_stats', {})
+
+  monkeypatch.setattr(fcn, 'init', lambda key, config, channels: LINE)
+  monkeypatch.setattr(fcn, 'apply', apply)
+  monkeypatch.setattr(fcn, 'apply_train', apply_train)

@@ -1,0 +1,178 @@
+"""Checkpoints: what goes in comes out, and which are kept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_networks import keep_few_blocks, random_variables
+
+from cellseg_jax.config import Config, replace
+from cellseg_jax.training.checkpoints import CheckpointError, Checkpoints
+from cellseg_jax.training.optimizer import make_optimizer
+from cellseg_jax.training.step import TrainState
+
+OPTIMIZER = make_optimizer(Config().optimizer, 100)
+
+
+def state_at(step, size=5, batch_stats=True):
+  """A small training state, unlike that of any other step."""
+  rng = np.random.default_rng(step)
+  params = {'layer': {'kernel': jnp.float32(rng.normal(size=(size, 2)))}}
+  opt_state = jax.tree.map(
+    lambda x: jnp.asarray(rng.integers(1, 9, x.shape), x.dtype),
+    OPTIMIZER.init(params),
+  )
+  statistics = {'layer': {'mean': jnp.float32(rng.normal(size=2))}}
+  return TrainState(
+    step=jnp.int32(step),
+    params=params,
+    batch_stats=statistics if batch_stats else {},
+    opt_state=opt_state,
+  )
+
+
+def metrics(score, **others):
+  return {'roc_auc': score, 'f1': 1 - score, 'threshold': 0.25} | others
+
+
+def equal(one, other):
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+  types = [[x.dtype for x in jax.tree.leaves(tree)] for tree in (one, other)]
+  assert types[0] == types[1]
+
+
+def steps(folder):
+  return {int(p.name) for p in folder.iterdir() if p.name.isdigit()}
+
+
+@pytest.mark.parametrize('batch_stats', [True, False])
+def test_a_state_comes_back_bit_for_bit(tmp_path, batch_stats):
+  state = state_at(3, batch_stats=batch_stats)
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    assert checkpoints.latest_step() is None
+    assert checkpoints.best_step() is None
+    checkpoints.save(state)
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    assert checkpoints.latest_step() == 3
+    like = state_at(0, batch_stats=batch_stats)
+    equal(checkpoints.restore(3, like), state)
+
+
+def test_the_last_and_the_best_are_kept(tmp_path):
+  scores = {10: 0.5, 20: 0.9, 30: 0.7}
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    for step in range(5, 36, 5):
+      score = scores.get(step)
+      checkpoints.save(
+        state_at(step), None if score is None else metrics(score)
+      )
+  assert steps(tmp_path) == {20, 35}
+  with Checkpoints(tmp_path, 'roc_auc', read_only=True) as checkpoints:
+    assert checkpoints.latest_step() == 35
+    assert checkpoints.best_step() == 20
+    assert checkpoints.metrics(20) == metrics(0.9)
+    assert checkpoints.metrics(35) == {}
+    for step in (20, 35):
+      equal(checkpoints.restore(step, state_at(0)), state_at(step))
+
+
+def test_the_named_metric_decides(tmp_path):
+  with Checkpoints(tmp_path, 'f1') as checkpoints:
+    for step, score in ((1, 0.9), (2, 0.2), (3, 0.5)):
+      checkpoints.save(state_at(step), metrics(score))
+    assert checkpoints.best_step() == 2
+  assert steps(tmp_path) == {2, 3}
+
+
+def test_of_equals_the_later_is_best_and_kept(tmp_path):
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    for step in (1, 2, 3):
+      assert checkpoints.is_best(metrics(0.5))
+      checkpoints.save(state_at(step), metrics(0.5))
+    checkpoints.save(state_at(4), metrics(0.4))
+    assert checkpoints.best_step() == 3
+  assert steps(tmp_path) == {3, 4}
+
+
+def test_the_best_stays_the_best_of_a_run_that_goes_on(tmp_path):
+  for step, score in ((1, 0.9), (2, 0.4), (3, 0.5)):
+    with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+      assert checkpoints.is_best(metrics(score)) == (step == 1)
+      checkpoints.save(state_at(step), metrics(score))
+  assert steps(tmp_path) == {1, 3}
+
+
+def test_without_metrics_the_last_is_best(tmp_path):
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(state_at(step))
+    assert checkpoints.best_step() == 2
+  assert steps(tmp_path) == {2}
+
+
+def test_metrics_are_best_when_they_beat_all_before(tmp_path):
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    assert checkpoints.is_best(metrics(0.0))
+    checkpoints.save(state_at(1))
+    assert checkpoints.is_best(metrics(0.0))
+    checkpoints.save(state_at(2), metrics(0.6))
+    checkpoints.save(state_at(3), metrics(0.4))
+    assert not checkpoints.is_best(metrics(0.5))
+    assert checkpoints.is_best(metrics(0.7))
+
+
+def test_a_save_holds_the_state_of_its_moment(tmp_path):
+  """The next step is free to overwrite the state's memory."""
+  host = np.full((200, 200), 1.0, np.float32)
+  state = state_at(1).replace(params={'host': host, 'given': jnp.ones((9, 9))})
+  overwrite = jax.jit(lambda x: x * 0 - 7, donate_argnums=0)
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    checkpoints.save(state)
+    host[:] = -7
+    overwrite(state.params['given'])
+    assert state.params['given'].is_deleted()
+  like = state.replace(
+    params={'host': np.zeros_like(host), 'given': np.zeros((9, 9), np.float32)}
+  )
+  with Checkpoints(tmp_path, 'roc_auc', read_only=True) as checkpoints:
+    found = checkpoints.restore(1, like).params
+  assert (found['host'] == 1).all()
+  assert (found['given'] == 1).all()
+
+
+def test_a_state_of_other_shapes_is_refused(tmp_path):
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    checkpoints.save(state_at(3))
+  with Checkpoints(tmp_path, 'roc_auc', read_only=True) as checkpoints:
+    for like in (state_at(3, size=6), state_at(3, batch_stats=False)):
+      with pytest.raises(CheckpointError, match='checkpoint of step 3') as e:
+        checkpoints.restore(3, like)
+      assert str(tmp_path) in str(e.value)
+
+
+def test_the_network_alone_comes_back(tmp_path, monkeypatch):
+  keep_few_blocks(monkeypatch)
+  config = replace(Config(), model={'width': 0.05}, data={'channels': 2})
+  variables = random_variables(config.model, 2)
+  state = state_at(4).replace(
+    params=variables['params'], batch_stats=variables['batch_stats']
+  )
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    checkpoints.save(state)
+  with Checkpoints(tmp_path, 'roc_auc', read_only=True) as checkpoints:
+    equal(checkpoints.restore_variables(4, config), variables)
+    for part in (
+      {'data': {'channels': 1}},
+      {'model': {'head_kernel': 32}},
+      {'model': {'normalization': 'none'}},
+    ):
+      with pytest.raises(CheckpointError, match='checkpoint of step 4'):
+        checkpoints.restore_variables(4, replace(config, **part))
+
+
+def test_a_folder_that_is_read_is_not_created(tmp_path):
+  folder = tmp_path / 'absent'
+  with Checkpoints(folder, 'roc_auc', read_only=True) as checkpoints:
+    assert checkpoints.latest_step() is None
+  assert not folder.exists()

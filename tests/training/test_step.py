@@ -1,0 +1,255 @@
+"""One update: its samples, its gradient, and how it is spread and repeated."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import quick
+from tiny_networks import (
+  keep_few_blocks,
+  LINE,
+  random_variables,
+  use_a_line,
+)
+from tiny_sets import cells
+
+from cellseg_jax.config import Config, ConfigError, replace
+from cellseg_jax.datasets.pool import Pool
+from cellseg_jax.training import loop, parallel
+from cellseg_jax.training.augment import augment
+from cellseg_jax.training.optimizer import make_optimizer
+from cellseg_jax.training.step import (
+  init_state,
+  sample_keys,
+  train_step,
+  TrainState,
+  variables_of,
+)
+
+CONFIG = replace(
+  Config(),
+  training={'crop_size': 32, 'steps': 40, 'seed': 3},
+  optimizer={'warmup_steps': 0},
+)
+
+
+@pytest.fixture(scope='module')
+def pool():
+  """Two images; the left half of the second weighs nothing."""
+  pixels = []
+  for seed in range(2):
+    image, labels = cells(seed, (40, 48))
+    weight = np.where(np.arange(48) < 24 * seed, 0, 1 + 4 * (labels > 0))
+    pixels.append(np.dstack([image / 120, labels > 0, weight]))
+  sizes = jnp.array([[40, 48], [40, 48]])
+  return Pool(jnp.float32(np.stack(pixels)), sizes, jnp.array([0.5, 0.5]))
+
+
+def state_of(variables, optimizer, step=0):
+  params = jax.tree.map(jnp.asarray, variables['params'])
+  return TrainState(
+    step=jnp.int32(step),
+    params=params,
+    batch_stats=variables.get('batch_stats', {}),
+    opt_state=optimizer.init(params),
+  )
+
+
+def step_function(optimizer, batch_size=4, config=CONFIG, **options):
+  return functools.partial(
+    train_step,
+    config=config,
+    optimizer=optimizer,
+    batch_size=batch_size,
+    **options,
+  )
+
+
+def data_of(keys):
+  return np.asarray(jax.random.key_data(keys))
+
+
+def test_a_sample_has_its_own_key_wherever_it_is_drawn():
+  whole = data_of(sample_keys(3, 7, np.arange(8)))
+  parts = [data_of(sample_keys(3, 7, 4 * d + np.arange(4))) for d in (0, 1)]
+  np.testing.assert_array_equal(np.concatenate(parts), whole)
+  several = [
+    whole,
+    *(data_of(sample_keys(*a, np.arange(8))) for a in ((3, 8), (4, 7), (4, 8))),
+  ]
+  assert len(np.unique(np.concatenate(several), axis=0)) == 32
+
+
+def test_initial_states_follow_the_seed(monkeypatch):
+  monkeypatch.setattr(
+    'cellseg_jax.model.fcn.init',
+    lambda key, config, channels: {
+      'params': jax.random.normal(key, (5,)),
+      'batch_stats': {'mean': jnp.zeros(channels)},
+    },
+  )
+  sgd = optax.sgd(1.0)
+  state = init_state(CONFIG, sgd)
+  assert state.step == 0
+  assert state.step.dtype == jnp.int32
+  other = init_state(replace(CONFIG, training={'seed': 4}), sgd)
+  same = init_state(CONFIG, sgd)
+  np.testing.assert_array_equal(same.params, state.params)
+  assert (other.params != state.params).all()
+  assert set(variables_of(state)) == {'params', 'batch_stats'}
+  # Another seed than the samples': the two never share a key.
+  assert set(variables_of(state.replace(batch_stats={}))) == {'params'}
+
+
+def test_the_update_is_the_gradient_of_one_weighted_mean(monkeypatch, pool):
+  use_a_line(monkeypatch)
+  sgd = optax.sgd(1.0)
+  step = quick.jit(step_function(sgd, axis_name=None))
+  state, loss = step(state_of(LINE, sgd, step=5), pool, 0)
+
+  keys = sample_keys(CONFIG.training.seed, 5, np.arange(4))
+  batch = quick.jit(augment, static_argnums=(2, 3))(
+    keys, pool, CONFIG.augmentation, 32
+  )
+  x = np.asarray(batch.images[..., 0], np.float64)
+  y, weights = (np.asarray(a, np.float64) for a in batch[1:])
+  before = LINE['params']
+  logits = before['slope'] * x + before['offset']
+  losses = np.logaddexp(0, logits) - y * logits
+  slope = 1 / (1 + np.exp(-logits)) - y
+  assert 0 < (weights == 0).mean() < 0.9
+  total = weights.sum()
+  assert loss == pytest.approx((weights * losses).sum() / total, rel=1e-5)
+  changes = jax.tree.map(np.subtract, before, state.params)
+  expected = {
+    'slope': (weights * slope * x).sum() / total,
+    'offset': (weights * slope).sum() / total,
+  }
+  for name, value in expected.items():
+    assert changes[name] == pytest.approx(value, rel=1e-4)
+  assert state.step == 6
+
+
+def test_two_parts_of_a_batch_make_the_update_of_the_whole(monkeypatch, pool):
+  """`vmap` names an axis as `pmap` does, on one device."""
+  use_a_line(monkeypatch)
+  sgd = optax.sgd(0.5)
+  start = state_of(LINE, sgd)
+  whole, loss = quick.jit(step_function(sgd, 8, axis_name=None))(start, pool, 0)
+  halves, losses = quick.jit(
+    jax.vmap(
+      step_function(sgd, 4, axis_name='parts'),
+      (None, None, 0),
+      axis_name='parts',
+    )
+  )(start, pool, jnp.arange(2))
+  np.testing.assert_allclose(losses, [loss, loss], rtol=1e-6)
+  for name, value in whole.params.items():
+    np.testing.assert_allclose(halves.params[name], [value] * 2, rtol=1e-6)
+    assert abs(value - LINE['params'][name]) > 1e-3
+
+
+def test_crops_without_a_label_teach_nothing(monkeypatch, pool):
+  use_a_line(monkeypatch)
+  sgd = optax.sgd(1.0)
+  blank = pool.replace(pixels=pool.pixels.at[..., -1].set(0))
+  state, loss = quick.jit(step_function(sgd, axis_name=None))(
+    state_of(LINE, sgd), blank, 0
+  )
+  assert loss == 0
+  assert state.params == LINE['params']
+
+
+@pytest.mark.parametrize('calls', [2, 4])
+def test_steps_in_one_call_are_steps_in_many(monkeypatch, pool, calls):
+  use_a_line(monkeypatch)
+  config = replace(CONFIG, augmentation={'flip': False, 'rotate': False})
+  optimizer = make_optimizer(CONFIG.optimizer, 40)
+  batch = 2 * jax.device_count()
+  single = quick.jit(step_function(optimizer, batch, config, axis_name=None))
+  expected, losses = state_of(LINE, optimizer), []
+  for _ in range(4):
+    expected, loss = single(expected, pool, 0)
+    losses.append(loss)
+
+  step = step_function(optimizer, 2, config)
+  advance = parallel.parallel_steps(step, 4 // calls)
+  state = parallel.replicate(state_of(LINE, optimizer))
+  on_devices = parallel.replicate(pool)
+  found = []
+  for _ in range(calls):
+    before = state
+    state, some = advance(state, on_devices)
+    assert some.shape == (4 // calls,)
+    found += list(some)
+    # The state's memory is given away; the pool's is not.
+    assert before.params['slope'].is_deleted()
+    assert not on_devices.pixels.is_deleted()
+  np.testing.assert_allclose(found, losses, rtol=1e-5)
+  assert state.step == 4
+  for name, value in expected.params.items():
+    assert state.params[name] == pytest.approx(float(value), rel=1e-5)
+    assert abs(value - LINE['params'][name]) > 1e-3
+
+
+def test_a_network_learns_a_crop_by_heart(monkeypatch, pool):
+  keep_few_blocks(monkeypatch)
+  config = replace(
+    CONFIG,
+    model={'width': 0.05, 'head_kernel': 32, 'normalization': 'batch'},
+    optimizer={'learning_rate': 0.01, 'final_fraction': 1.0},
+    augmentation={'roll': False, 'flip': False, 'rotate': False},
+  )
+  pool = pool.replace(
+    sizes=jnp.array([[32, 32], [32, 32]]), chances=jnp.array([1.0, 0.0])
+  )
+  optimizer = make_optimizer(config.optimizer, 15)
+  variables = random_variables(config.model)
+  state = state_of(variables, optimizer)
+  step = quick.jit(step_function(optimizer, 2, config, axis_name=None))
+  losses = []
+  for _ in range(15):
+    state, loss = step(state, pool, 0)
+    losses.append(float(loss))
+  assert losses[-1] < 0.6 * losses[0]
+  assert state.step == 15
+  moved = jax.tree.map(
+    lambda a, b: bool(np.any(a != b)),
+    state.batch_stats,
+    variables['batch_stats'],
+  )
+  assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize(
+  ('backend', 'most', 'intervals', 'expected'),
+  [
+    ('cpu', 0, (600, 10, 200, 100), 1),
+    ('gpu', 0, (600, 10, 200, 100), 10),
+    ('gpu', 0, (600, 20, 200, 100), 20),
+    ('gpu', 0, (600, 600, 600, 600), 20),
+    ('gpu', 0, (601, 10, 200, 100), 1),
+    ('gpu', 7, (600, 30, 300, 60), 6),
+    ('cpu', 5, (600, 10, 200, 100), 5),
+    ('gpu', 1, (600, 10, 200, 100), 1),
+  ],
+)
+def test_steps_a_call_divide_every_interval(
+  monkeypatch, backend, most, intervals, expected
+):
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  names = ('steps', 'log_every', 'evaluate_every', 'checkpoint_every')
+  run = dict(zip(names, intervals, strict=True)) | {'steps_per_call': most}
+  assert loop.steps_per_call(replace(Config(), training=run)) == expected
+
+
+def test_batches_are_shared_equally_or_refused(monkeypatch):
+  monkeypatch.setattr(jax, 'device_count', lambda: 4)
+  assert parallel.check_batch_size(8) == 2
+  with pytest.raises(ConfigError, match=r'batch_size .* 4 devices.* 4 and 8$'):
+    parallel.check_batch_size(6)
+  with pytest.raises(ConfigError, match=r'found 3; the nearest are 4$'):
+    parallel.check_batch_size(3)
