@@ -9,23 +9,10 @@ from collections.abc import Mapping
 import dataclasses
 import difflib
 import json
-import math
 import pathlib
 from typing import Any
 
 STRIDE = 32  # Input pixels per cell of the network's coarsest map.
-
-DATASETS = (
-  'simulated_colonies',
-  'labelled_folder',
-  's_bsst265',
-  'bbbc038',
-  'cell_tracking_challenge',
-)
-NORMALIZATIONS = ('none', 'lrn', 'batch')
-HEAD_INITS = ('random', 'bilinear')
-BINARY_LABELS = ('refuse', 'components')
-METRICS = ('roc_auc', 'f1', 'dice')
 
 
 class ConfigError(ValueError):
@@ -36,14 +23,13 @@ class ConfigError(ValueError):
 class DataConfig:
   """Which labelled images to train on, and at what scale."""
 
-  # One of DATASETS.
+  # One of `validation.DATASETS`.
   dataset: str = 'simulated_colonies'
   # labelled_folder: the folder. Public sets: the folder you downloaded into.
   path: str = ''
   # Split to train on.
   train_split: str = 'train'
-  # Split to choose settings on; '' uses `validation` where there is one, and
-  # otherwise held-out crops of the training images.
+  # Split to choose settings on; '' is `validation`, else held-out crops.
   validation_split: str = ''
   # Training images to move to the validation split.
   held_out: int = 0
@@ -51,13 +37,11 @@ class DataConfig:
   channels: int = 1
   # Label value of pixels nobody labelled (their weight is 0); -1 for none.
   ignore_value: int = -1
-  # Label images of 0 and one other value: 'refuse' them, or take connected
-  # 'components' as the cells.
+  # Binary label images: 'refuse', or take connected 'components' as cells.
   binary_labels: str = 'refuse'
   # Pixels of the network's input per pixel of the image, along each axis.
   resample: float = 1.0
-  # Where prepared copies lie; '' is $XDG_CACHE_HOME/cellseg_jax or
-  # ~/.cache/cellseg_jax.
+  # Where prepared copies lie; '' is ~/.cache/cellseg_jax.
   cache: str = ''
 
 
@@ -68,10 +52,10 @@ class IntensityConfig:
   # Percentiles mapped to 0 and 1.
   low_percentile: float = 1.0
   high_percentile: float = 99.8
-  # Most pixels looked at, on a fixed grid.
+  # About how many pixels are looked at, on a fixed grid.
   sample: int = 65536
-  # The range is taken to be at least this many standard deviations of the
-  # pixel noise, so that an empty field is not stretched into noise.
+  # Least range, in standard deviations of the pixel noise, so that an empty
+  # field is not stretched into noise.
   noise_floor: float = 12.0
 
 
@@ -79,8 +63,7 @@ class IntensityConfig:
 class TargetConfig:
   """Training targets and pixel weights; widths in network-input pixels."""
 
-  # Background gap cut between touching cells: pixels within this distance of
-  # another cell are background. 0 cuts none.
+  # Pixels of a cell within this distance of another become background.
   gap: int = 1
   # Pixels within this distance of a cell's outline are edge pixels.
   edge_width: int = 2
@@ -134,8 +117,8 @@ class OptimizerConfig:
 
   # Peak learning rate.
   learning_rate: float = 1e-3
-  # Steps of linear warm-up from 0.
-  warmup_steps: int = 50
+  # Share of the steps over which the rate rises linearly from 0.
+  warmup_fraction: float = 0.08
   # Final learning rate as a share of the peak.
   final_fraction: float = 0.0
   # Decay of the mean squared gradient.
@@ -319,108 +302,3 @@ def _typed(value: Any, kind: type, where: str) -> Any:
       f'{where} must be of type {kind.__name__}, found {value!r}'
     )
   return value
-
-
-def validate(config: Config) -> None:
-  """Checks every value that can be checked without the data.
-
-  Raises:
-    ConfigError: Names the field, the value found and what is allowed.
-  """
-  _validate_choices(config)
-  for where, value, low, high in _ranges(config):
-    if not low <= value <= high:  # Also refuses NaN.
-      bound = f'at least {low}' if high == math.inf else f'{low} to {high}'
-      raise ConfigError(f'config.{where} must be {bound}, found {value}')
-  for where, value in (
-    ('training.crop_size', config.training.crop_size),
-    ('model.head_kernel', config.model.head_kernel),
-  ):
-    if value % STRIDE:
-      below = value - value % STRIDE
-      near = [n for n in (below, below + STRIDE) if n > 0]
-      raise ConfigError(
-        f'config.{where} must be a multiple of the network stride {STRIDE}, '
-        f'found {value}; the nearest are {" and ".join(map(str, near))}'
-      )
-  intensity = config.intensity
-  if intensity.low_percentile >= intensity.high_percentile:
-    raise ConfigError(
-      'config.intensity.low_percentile must be below '
-      f'config.intensity.high_percentile, found {intensity.low_percentile} '
-      f'and {intensity.high_percentile}'
-    )
-  if config.optimizer.warmup_steps > config.training.steps:
-    raise ConfigError(
-      'config.optimizer.warmup_steps must be at most config.training.steps '
-      f'({config.training.steps}), found {config.optimizer.warmup_steps}'
-    )
-
-
-def _validate_choices(config: Config) -> None:
-  for where, value, allowed in (
-    ('data.dataset', config.data.dataset, DATASETS),
-    ('data.binary_labels', config.data.binary_labels, BINARY_LABELS),
-    ('model.normalization', config.model.normalization, NORMALIZATIONS),
-    ('model.head_init', config.model.head_init, HEAD_INITS),
-    ('training.best_metric', config.training.best_metric, METRICS),
-  ):
-    if value not in allowed:
-      raise ConfigError(
-        f'config.{where} must be one of {", ".join(allowed)}, found {value!r}'
-      )
-  if config.data.dataset != 'simulated_colonies' and not config.data.path:
-    raise ConfigError(
-      f'config.data.path must name a folder when config.data.dataset is '
-      f'{config.data.dataset}, found nothing'
-    )
-
-
-def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
-  """Field, value, least and largest value of every bounded number."""
-  data, intensity, targets = config.data, config.intensity, config.targets
-  augmentation, model = config.augmentation, config.model
-  optimizer, training = config.optimizer, config.training
-  tiny = 1e-12
-  return [
-    ('data.held_out', data.held_out, 0, math.inf),
-    ('data.channels', data.channels, 1, 64),
-    ('data.ignore_value', data.ignore_value, -1, 2**32 - 1),
-    ('data.resample', data.resample, 0.05, 8),
-    ('intensity.low_percentile', intensity.low_percentile, 0, 100),
-    ('intensity.high_percentile', intensity.high_percentile, 0, 100),
-    ('intensity.sample', intensity.sample, 256, math.inf),
-    ('intensity.noise_floor', intensity.noise_floor, 0, 1e3),
-    ('targets.gap', targets.gap, 0, 16),
-    ('targets.edge_width', targets.edge_width, 0, 64),
-    ('targets.edge_weight', targets.edge_weight, 0, 1e3),
-    ('augmentation.scale', augmentation.scale, 1, 4),
-    ('augmentation.elastic', augmentation.elastic, 0, 64),
-    ('augmentation.elastic_spacing', augmentation.elastic_spacing, 4, 1024),
-    ('augmentation.gain', augmentation.gain, 1, 16),
-    ('augmentation.offset', augmentation.offset, 0, 1),
-    ('augmentation.gamma', augmentation.gamma, 1, 8),
-    ('model.width', model.width, 0.05, 4),
-    ('model.batch_norm_momentum', model.batch_norm_momentum, 0, 1),
-    ('model.head_kernel', model.head_kernel, STRIDE, 8 * STRIDE),
-    ('optimizer.learning_rate', optimizer.learning_rate, tiny, 10),
-    ('optimizer.warmup_steps', optimizer.warmup_steps, 0, math.inf),
-    ('optimizer.final_fraction', optimizer.final_fraction, 0, 1),
-    ('optimizer.decay', optimizer.decay, 0, 1),
-    ('optimizer.eps', optimizer.eps, tiny, 10),
-    ('optimizer.initial_scale', optimizer.initial_scale, 0, 10),
-    ('optimizer.momentum', optimizer.momentum, 0, 1),
-    ('optimizer.clip_norm', optimizer.clip_norm, 0, math.inf),
-    ('optimizer.weight_decay', optimizer.weight_decay, 0, 10),
-    ('training.steps', training.steps, 1, math.inf),
-    ('training.batch_size', training.batch_size, 1, math.inf),
-    ('training.crop_size', training.crop_size, STRIDE, 4096),
-    ('training.seed', training.seed, 0, 2**32 - 1),
-    ('training.log_every', training.log_every, 1, math.inf),
-    ('training.evaluate_every', training.evaluate_every, 1, math.inf),
-    ('training.checkpoint_every', training.checkpoint_every, 1, math.inf),
-    ('training.steps_per_call', training.steps_per_call, 0, 10_000),
-    ('decoding.threshold', config.decoding.threshold, 0, 1),
-    ('decoding.min_area', config.decoding.min_area, 0, math.inf),
-    ('decoding.rim', config.decoding.rim, 0, 64),
-  ]

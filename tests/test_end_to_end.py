@@ -23,7 +23,6 @@ STEPS = 12
 TINY = {
   'data.dataset': 'labelled_folder',
   'model.width': 0.05,
-  'optimizer.warmup_steps': 2,
   'training.steps': STEPS,
   'training.batch_size': 4,
   'training.crop_size': 32,

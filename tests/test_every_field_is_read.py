@@ -19,6 +19,7 @@ from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.model import fcn
 from cellseg_jax.training import loop, parallel, results
+from cellseg_jax.validation import validate
 
 PACKAGE = pathlib.Path(cellseg_jax.__file__).parent
 
@@ -100,7 +101,7 @@ def test_every_field_is_read(monkeypatch, tmp_path, data):
     Config(),
     data=data,
     augmentation={'scale': 1.2, 'elastic': 1.0, 'gain': 1.2, 'gamma': 1.2},
-    optimizer={'momentum': 0.5, 'warmup_steps': 0},
+    optimizer={'momentum': 0.5, 'warmup_fraction': 0.0},
     training={
       'steps': 2,
       'crop_size': 32,
@@ -134,7 +135,7 @@ def test_a_field_that_nobody_reads_is_found():
   image, labels = cells(shape=(40, 40))
   with recorded([kind]) as reads:
     build_pool([LabelledImage('a', image, labels, labels >= 0)], config)
-    config_lib.validate(config)
+    validate(config)
     config_lib.flat(config)
     hash(config)
     assert config.targets.idle == 0  # Not read by the package.

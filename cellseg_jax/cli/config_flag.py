@@ -6,7 +6,7 @@ are, a frozen configuration is set through a draft, and a configuration may be
 named instead of given by its file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import pathlib
 import re
 
@@ -17,6 +17,7 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 from cellseg_jax import config as config_lib
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.experiments import EXPERIMENTS
+from cellseg_jax.validation import validate
 
 USAGE = """[--config=EXPERIMENT] [--workdir=DIR] [--config.PART.FIELD=VALUE]...
 
@@ -32,7 +33,7 @@ class _DraftParser(ConfigFileFlagParser):
     if path in EXPERIMENTS:
       config = EXPERIMENTS[path]()
     elif pathlib.Path(path).is_file():
-      config = super().parse(path)
+      config = _read(path, super().parse)
     else:
       raise ConfigError(
         f'--config={path}: no such file; give one, or one of '
@@ -45,6 +46,16 @@ class _DraftParser(ConfigFileFlagParser):
       )
     draft = config_dict.ConfigDict(config_lib.to_dict(config))
     return draft.lock()
+
+
+def _read(path: str, parse_file: Callable[[str], object]) -> object:
+  """Runs an experiment's file; its faults become one line for people."""
+  try:
+    return parse_file(path)
+  except (SyntaxError, AttributeError, ImportError, TypeError) as error:
+    raise ConfigError(
+      f'--config={path}: cannot read get_config() from this file: {error}'
+    ) from error
 
 
 def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
@@ -83,11 +94,11 @@ def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
   try:
     rest = values(argv)[1:]
   except flags.IllegalFlagValueError as error:
-    raise ConfigError(str(error)) from error
+    raise ConfigError(str(error).removeprefix('flag ')) from error
   if rest:
     raise ConfigError(f'unexpected argument {rest[0]!r}; flags begin with --')
   result = config_lib.from_dict(config.value.to_dict())
-  config_lib.validate(result)
+  validate(result)
   name = pathlib.Path(values['config'].config_filename).stem
   return result, pathlib.Path(workdir.value or f'runs/{name}')
 

@@ -40,7 +40,7 @@ def load_best(workdir: str | pathlib.Path) -> tuple[Model, int]:
       )
   config = config_lib.load(config_path)
   metric = config.training.best_metric
-  with Checkpoints(folder, metric, read_only=True) as checkpoints:
+  with Checkpoints(folder, metric) as checkpoints:
     step = checkpoints.best_step()
     if step is None:
       raise FileNotFoundError(

@@ -13,6 +13,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cellseg_jax.config import ModelConfig, STRIDE
 from cellseg_jax.model import inception
@@ -92,20 +93,17 @@ class TransposedConvHead(nn.Module):
 
   Attributes:
     kernel_size: Side of the kernel, a multiple of the stride.
-    kernel_init: 'random' (LeCun normal) or 'bilinear'.
   """
 
   kernel_size: int
-  kernel_init: str
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     n, h, w, c = x.shape
     m = self.kernel_size // STRIDE
-    init = {'random': _random_kernel, 'bilinear': _bilinear_kernel}
     # Row and column of a tap are split into (block, pixel within the block).
     shape = (c, m, m, STRIDE, STRIDE)
-    kernel = self.param('kernel', init[self.kernel_init], shape)
+    kernel = self.param('kernel', inception.DRAWN_LATER, shape)
     bias = self.param('bias', nn.initializers.zeros, ())
     blocks = x.reshape(-1, c) @ kernel.reshape(c, -1)
     blocks = blocks.reshape(n, h, w, m, m, STRIDE * STRIDE)
@@ -123,20 +121,6 @@ class TransposedConvHead(nn.Module):
     # Half of the kernel's overhang lies before the first pixel.
     start = (m - 1) * STRIDE // 2
     return x[:, start : start + h * STRIDE, start : start + w * STRIDE] + bias
-
-
-def _random_kernel(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """LeCun normal: m*m*c products add up in every output pixel."""
-  return jax.random.normal(key, shape) / math.sqrt(math.prod(shape[:3]))
-
-
-def _bilinear_kernel(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Bilinear upsampling of one random projection of the input's channels."""
-  c, m, _, stride, _ = shape
-  distance = jnp.abs(jnp.arange(m * stride) - (m * stride - 1) / 2)
-  taps = jnp.maximum(1 - distance / stride, 0).reshape(m, stride)
-  projection = jax.random.normal(key, (c,)) / math.sqrt(c)
-  return jnp.einsum('c,ap,bq->cabpq', projection, taps, taps)
 
 
 class FCN(nn.Module):
@@ -164,12 +148,16 @@ class FCN(nn.Module):
     x = jnp.pad(images, pad, mode='symmetric')
     lrn = config.normalization == 'lrn'
     x = GoogLeNet(config.width, lrn, normalize, name='body')(x, train)
-    head = TransposedConvHead(config.head_kernel, config.head_init, name='head')
+    head = TransposedConvHead(config.head_kernel, name='head')
     return head(x)[:, :height, :width]
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def init(key: jax.Array, config: ModelConfig, channels: int) -> Variables:
   """Draws the network's initial variables.
+
+  Kernels before a ReLU are He normal (He et al., ICCV 2015), the head's is
+  LeCun normal or bilinear; scales are 1, biases 0.
 
   Args:
     key: A JAX random key.
@@ -180,7 +168,43 @@ def init(key: jax.Array, config: ModelConfig, channels: int) -> Variables:
     {'params': ...} and, for batch normalisation, {'batch_stats': ...}, float32.
   """
   images = jnp.zeros((1, STRIDE, STRIDE, channels))
-  return FCN(config).init(key, images)
+  shapes = jax.eval_shape(FCN(config).init, key, images)
+  flat, tree = jax.tree_util.tree_flatten_with_path(shapes)
+  names = [path[-1].key for path, _ in flat]
+  sizes = [
+    leaf.size if name == 'kernel' else 0
+    for name, (_, leaf) in zip(names, flat, strict=True)
+  ]
+  ends = np.cumsum(sizes)
+  normal = jax.random.normal(key, (ends[-1],))
+  leaves = []
+  for name, (path, leaf), end in zip(names, flat, ends, strict=True):
+    if name == 'kernel':
+      draw = normal[end - leaf.size : end].reshape(leaf.shape)
+      head = path[-2].key == 'head'
+      leaves.append(_head_kernel(draw, config) if head else _he_normal(draw))
+    else:
+      value = 1 if name in ('scale', 'var') else 0
+      leaves.append(jnp.full(leaf.shape, value, leaf.dtype))
+  return tree.unflatten(leaves)
+
+
+def _he_normal(draw: jax.Array) -> jax.Array:
+  """Scales standard normal values (kh, kw, in, out) to variance 2 / fan-in."""
+  return draw * math.sqrt(2 / math.prod(draw.shape[:-1]))
+
+
+def _head_kernel(draw: jax.Array, config: ModelConfig) -> jax.Array:
+  """Makes the head's kernel of standard normal values (c, m, m, s, s)."""
+  c, m, _, stride, _ = draw.shape
+  if config.head_init == 'random':
+    # m*m*c products add up in every output pixel.
+    return draw / math.sqrt(c * m * m)
+  # Bilinear upsampling of one random projection of the channels.
+  distance = jnp.abs(jnp.arange(m * stride) - (m * stride - 1) / 2)
+  taps = jnp.maximum(1 - distance / stride, 0).reshape(m, stride)
+  projection = draw[:, 0, 0, 0, 0] / math.sqrt(c)
+  return jnp.einsum('c,ap,bq->cabpq', projection, taps, taps)
 
 
 def apply(

@@ -31,18 +31,12 @@ class Checkpoints:
   leaving it waits for the save in progress.
   """
 
-  def __init__(
-    self,
-    folder: str | pathlib.Path,
-    best_metric: str,
-    read_only: bool = False,
-  ):
+  def __init__(self, folder: str | pathlib.Path, best_metric: str):
     """Opens or creates the folder.
 
     Args:
       folder: Where the checkpoints lie, one sub-folder a step.
       best_metric: The metric whose largest value is best.
-      read_only: Only to be read; the folder is not created.
     """
     self._metric = best_metric
 
@@ -59,8 +53,6 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(
         preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
         best_fn=score,  # Without it, metrics are not written.
-        read_only=read_only,
-        create=not read_only,
       ),
       item_names=('variables', 'training'),
     )

@@ -35,6 +35,7 @@ from cellseg_jax.training.step import (
   TrainState,
   variables_of,
 )
+from cellseg_jax.validation import validate
 
 
 class TrainingError(RuntimeError):
@@ -60,7 +61,7 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
     LabelError: Training images or labels are faulty.
     TrainingError: The loss is no longer finite.
   """
-  config_lib.validate(config)
+  validate(config)
   parallel.check_batch_size(config.training.batch_size)
   workdir = pathlib.Path(workdir)
   check_workdir(workdir, config)
@@ -147,6 +148,7 @@ def _make_updates(
   first = int(start.step)
   log = MetricsLog(workdir / 'metrics.jsonl', first)
   with progress_bar(first, run.steps) as bar:
+    bar.set_postfix_str('compiling')
     for step, state, loss, speed in _stretches(
       start, optimizer, config, splits
     ):

@@ -18,11 +18,12 @@ def learning_rate_schedule(
     steps: Updates in all.
   """
   peak = config.learning_rate
-  warmup = optax.linear_schedule(0.0, peak, max(config.warmup_steps, 1))
+  rising = round(config.warmup_fraction * steps)
+  warmup = optax.linear_schedule(0.0, peak, max(rising, 1))
   cosine = optax.cosine_decay_schedule(
-    peak, max(steps - config.warmup_steps, 1), config.final_fraction
+    peak, max(steps - rising, 1), config.final_fraction
   )
-  return optax.join_schedules([warmup, cosine], [config.warmup_steps])
+  return optax.join_schedules([warmup, cosine], [rising])
 
 
 def make_optimizer(

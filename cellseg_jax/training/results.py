@@ -111,7 +111,8 @@ def _draw_augmentation(
   pool = build_pool([labelled], config)
   keys = sample_keys(config.training.seed, 0, np.arange(1))
   size = config.training.crop_size
-  batch = jax.device_get(augment(keys, pool, config.augmentation, size))
+  draw = jax.jit(augment, static_argnums=(2, 3))
+  batch = jax.device_get(draw(keys, pool, config.augmentation, size))
   figures.augmentation(
     path,
     labelled.image,

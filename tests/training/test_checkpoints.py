@@ -7,6 +7,7 @@ import pytest
 from tiny_networks import keep_few_blocks, random_variables
 
 from cellseg_jax.config import Config, replace
+from cellseg_jax.inference.load import load_model
 from cellseg_jax.training.checkpoints import CheckpointError, Checkpoints
 from cellseg_jax.training.optimizer import make_optimizer
 from cellseg_jax.training.step import TrainState
@@ -68,7 +69,7 @@ def test_the_last_and_the_best_are_kept(tmp_path):
         state_at(step), None if score is None else metrics(score)
       )
   assert steps(tmp_path) == {20, 35}
-  with Checkpoints(tmp_path, 'roc_auc', read_only=True) as checkpoints:
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
     assert checkpoints.latest_step() == 35
     assert checkpoints.best_step() == 20
     assert checkpoints.metrics(20) == metrics(0.9)
@@ -135,7 +136,7 @@ def test_a_save_holds_the_state_of_its_moment(tmp_path):
   like = state.replace(
     params={'host': np.zeros_like(host), 'given': np.zeros((9, 9), np.float32)}
   )
-  with Checkpoints(tmp_path, 'roc_auc', read_only=True) as checkpoints:
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
     found = checkpoints.restore(1, like).params
   assert (found['host'] == 1).all()
   assert (found['given'] == 1).all()
@@ -144,7 +145,7 @@ def test_a_save_holds_the_state_of_its_moment(tmp_path):
 def test_a_state_of_other_shapes_is_refused(tmp_path):
   with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
     checkpoints.save(state_at(3))
-  with Checkpoints(tmp_path, 'roc_auc', read_only=True) as checkpoints:
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
     for like in (state_at(3, size=6), state_at(3, batch_stats=False)):
       with pytest.raises(CheckpointError, match='checkpoint of step 3') as e:
         checkpoints.restore(3, like)
@@ -160,7 +161,7 @@ def test_the_network_alone_comes_back(tmp_path, monkeypatch):
   )
   with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
     checkpoints.save(state)
-  with Checkpoints(tmp_path, 'roc_auc', read_only=True) as checkpoints:
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
     equal(checkpoints.restore_variables(4, config), variables)
     for part in (
       {'data': {'channels': 1}},
@@ -171,8 +172,8 @@ def test_the_network_alone_comes_back(tmp_path, monkeypatch):
         checkpoints.restore_variables(4, replace(config, **part))
 
 
-def test_a_folder_that_is_read_is_not_created(tmp_path):
+def test_a_folder_without_a_model_is_named_and_not_created(tmp_path):
   folder = tmp_path / 'absent'
-  with Checkpoints(folder, 'roc_auc', read_only=True) as checkpoints:
-    assert checkpoints.latest_step() is None
+  with pytest.raises(FileNotFoundError, match='absent: no trained model here'):
+    load_model(folder)
   assert not folder.exists()

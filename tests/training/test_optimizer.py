@@ -21,7 +21,7 @@ START = np.array([1.0, -1.0, 0.5])
 
 def constant(**fields):
   """A configuration whose learning rate is always 0.1."""
-  fixed = {'learning_rate': 0.1, 'warmup_steps': 0, 'final_fraction': 1.0}
+  fixed = {'learning_rate': 0.1, 'warmup_fraction': 0.0, 'final_fraction': 1.0}
   return OptimizerConfig(**(fixed | fields))
 
 
@@ -44,7 +44,7 @@ def check(config, expected):
 
 def test_the_rate_rises_to_its_peak_and_falls_to_its_end():
   config = OptimizerConfig(
-    learning_rate=0.2, warmup_steps=10, final_fraction=0.1
+    learning_rate=0.2, warmup_fraction=10 / 110, final_fraction=0.1
   )
   rate = learning_rate_schedule(config, 110)
   steps = [0, 5, 10, 60, 110, 500]
@@ -57,14 +57,14 @@ def test_the_rate_rises_to_its_peak_and_falls_to_its_end():
 
 def test_without_warm_up_the_rate_starts_at_its_peak():
   rate = learning_rate_schedule(
-    OptimizerConfig(learning_rate=0.2, warmup_steps=0), 100
+    OptimizerConfig(learning_rate=0.2, warmup_fraction=0.0), 100
   )
   np.testing.assert_allclose([rate(0), rate(100)], [0.2, 0], atol=1e-8)
 
 
 def test_warm_up_may_fill_the_run():
   rate = learning_rate_schedule(
-    OptimizerConfig(learning_rate=0.2, warmup_steps=8), 8
+    OptimizerConfig(learning_rate=0.2, warmup_fraction=1.0), 8
   )
   np.testing.assert_allclose([rate(s) for s in (0, 4, 8)], [0, 0.1, 0.2])
 
@@ -133,7 +133,7 @@ def test_gradients_are_clipped_by_their_global_norm():
 
 
 def test_the_rate_follows_the_count_of_updates():
-  config = OptimizerConfig(learning_rate=0.1, warmup_steps=2, eps=1e-12)
+  config = OptimizerConfig(learning_rate=0.1, warmup_fraction=0.02, eps=1e-12)
   found = positions(config, [np.ones(3)] * 3)
   square = 1 - 0.9 ** np.arange(1, 4)
   steps = np.array([0, 0.05, 0.1]) / np.sqrt(square)

@@ -32,7 +32,7 @@ from cellseg_jax.training.step import (
 CONFIG = replace(
   Config(),
   training={'crop_size': 32, 'steps': 40, 'seed': 3},
-  optimizer={'warmup_steps': 0},
+  optimizer={'warmup_fraction': 0.0},
 )
 
 
@@ -253,3 +253,22 @@ def test_batches_are_shared_equally_or_refused(monkeypatch):
     parallel.check_batch_size(6)
   with pytest.raises(ConfigError, match=r'found 3; the nearest are 4$'):
     parallel.check_batch_size(3)
+
+
+def test_a_step_returns_the_types_it_was_given():
+  """Else the second step would be compiled anew."""
+  config = replace(
+    Config(), model={'width': 0.05}, training={'crop_size': 32, 'batch_size': 1}
+  )
+  optimizer = make_optimizer(config.optimizer, 10)
+  state = init_state(config, optimizer)
+  pool = Pool(jnp.ones((1, 40, 40, 3)), jnp.array([[40, 40]]), jnp.ones(1))
+  step = functools.partial(
+    train_step, config=config, optimizer=optimizer, batch_size=1
+  )
+  after, _ = jax.eval_shape(step, state, pool)
+
+  def types(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+
+  assert types(after) == types(state)
