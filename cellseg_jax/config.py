@@ -105,6 +105,9 @@ class ModelConfig:
   normalization: str = 'batch'
   # Share of the running batch statistics kept at each step.
   batch_norm_momentum: float = 0.9
+  # 'transposed' (one transposed convolution) or 'skips' (a light decoder that
+  # also reads the maps of strides 2, 4, 8 and 16).
+  head: str = 'transposed'
   # Side of the transposed convolution's kernel; a multiple of the stride, 32.
   head_kernel: int = 64
   # Initial head: 'random' (LeCun normal) or 'bilinear' upsampling.

@@ -12,6 +12,7 @@ DATASETS = (
   'cell_tracking_challenge',
 )
 NORMALIZATIONS = ('none', 'lrn', 'batch')
+HEADS = ('transposed', 'skips')
 HEAD_INITS = ('random', 'bilinear')
 BINARY_LABELS = ('refuse', 'components')
 METRICS = ('roc_auc', 'f1', 'dice')
@@ -53,6 +54,7 @@ def _check_choices(config: Config) -> None:
     ('data.dataset', config.data.dataset, DATASETS),
     ('data.binary_labels', config.data.binary_labels, BINARY_LABELS),
     ('model.normalization', config.model.normalization, NORMALIZATIONS),
+    ('model.head', config.model.head, HEADS),
     ('model.head_init', config.model.head_init, HEAD_INITS),
     ('training.best_metric', config.training.best_metric, METRICS),
   ):

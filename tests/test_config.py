@@ -10,7 +10,7 @@ import pytest
 from cellseg_jax import config as config_lib
 from cellseg_jax import experiments
 from cellseg_jax.config import Config, ConfigError, replace
-from cellseg_jax.validation import validate
+from cellseg_jax.validation import DATASETS, validate
 
 ROOT = pathlib.Path(__file__).parents[1]
 DEFAULTS = config_lib.flat(Config())
@@ -181,7 +181,7 @@ def test_impossible_values_are_refused_by_name(field, value, allowed):
   assert str(value) in message
 
 
-@pytest.mark.parametrize('dataset', config_lib.DATASETS[1:])
+@pytest.mark.parametrize('dataset', DATASETS[1:])
 def test_sets_from_files_need_a_path(dataset):
   message = refusal(changed('data.dataset', dataset))
   assert 'config.data.path must name a folder' in message

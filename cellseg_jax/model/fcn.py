@@ -1,8 +1,9 @@
 """GoogLeNet as a fully convolutional network: pixels to a logit a pixel.
 
-The classifier of GoogLeNet is replaced by one transposed convolution that
-restores the input's size (J. Levine 2018; Long et al., CVPR 2015). `init` and
-`apply` are pure functions of explicit variables.
+The classifier of GoogLeNet is replaced by a head that restores the input's
+size: one transposed convolution (J. Levine 2018; Long et al., CVPR 2015), or a
+decoder that also reads the body's finer maps. `init` and `apply` are pure
+functions of explicit variables.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,6 +43,10 @@ STAGES: tuple[dict[str, Channels], ...] = (
 )
 
 
+# Channels of the decoder at strides 16, 8, 4 and 2.
+SKIP_FEATURES = (128, 96, 64, 32)
+
+
 def scaled(channels: int, width: float) -> int:
   """Returns a channel count times `width`, as a positive multiple of 8."""
   return max(8, round(channels * width / 8) * 8)
@@ -61,7 +66,9 @@ class GoogLeNet(nn.Module):
   normalize: Callable[[], inception.Normalize]
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
+    """Returns the last maps of strides 2, 4, 8, 16 and 32."""
+
     def conv(features: int, size: int, name: str) -> ConvRelu:
       return ConvRelu(
         scaled(features, self.width), size, self.normalize, name=name
@@ -72,15 +79,17 @@ class GoogLeNet(nn.Module):
 
     stem = scaled(64, self.width)
     x = StemConv(stem, self.normalize, name='conv1')(x, train)
+    maps = [x]
     x = lrn(inception.max_pool(x, stride=2))
     x = conv(64, 1, 'conv2_reduce')(x, train)
     x = lrn(conv(192, 3, 'conv2')(x, train))
     for stage in STAGES:
+      maps.append(x)
       x = inception.max_pool(x, stride=2)
       for name, row in stage.items():
         channels = Channels(*(scaled(c, self.width) for c in row))
         x = Inception(channels, self.normalize, name=f'block{name}')(x, train)
-    return x
+    return [*maps, x]
 
 
 class TransposedConvHead(nn.Module):
@@ -123,8 +132,46 @@ class TransposedConvHead(nn.Module):
     return x[:, start : start + h * STRIDE, start : start + w * STRIDE] + bias
 
 
+class SkipHead(nn.Module):
+  """A light decoder that adds finer maps of the body on the way up.
+
+  At every stride the coarser map is projected, doubled by nearest neighbour
+  and added to the finer map's projection, before a 3x3 convolution mixes them
+  (Long et al., CVPR 2015, section 4.2; Lin et al., CVPR 2017).
+
+  Attributes:
+    features: Channels at strides 16, 8, 4 and 2.
+    normalize: Builds the `Normalize` that follows each convolution.
+  """
+
+  features: tuple[int, ...]
+  normalize: Callable[[], inception.Normalize]
+
+  @nn.compact
+  def __call__(self, maps: list[jax.Array], train: bool) -> jax.Array:
+    def conv(features: int, size: int, name: str) -> ConvRelu:
+      return ConvRelu(features, size, self.normalize, name=name)
+
+    *finer, x = maps
+    for features, skip in zip(self.features, reversed(finer), strict=True):
+      stride = f'{2 * maps[0].shape[1] // skip.shape[1]}'
+      x = doubled(conv(features, 1, f'up{stride}')(x, train))
+      x += conv(features, 1, f'skip{stride}')(skip, train)
+      x = conv(features, 3, f'mix{stride}')(x, train)
+    kernel = self.param('kernel', inception.DRAWN_LATER, (x.shape[-1],))
+    bias = self.param('bias', nn.initializers.zeros, ())
+    n, h, w = x.shape[:3]
+    # Linear, so that the last doubling leaves no blocks.
+    return jax.image.resize(x @ kernel + bias, (n, 2 * h, 2 * w), 'linear')
+
+
+def doubled(x: jax.Array) -> jax.Array:
+  """Repeats every pixel of (N, H, W, C) in both directions."""
+  return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
 class FCN(nn.Module):
-  """GoogLeNet with a transposed convolution for its classifier.
+  """GoogLeNet with a head of pixels for its classifier.
 
   Attributes:
     config: Width, normalisation and head.
@@ -147,9 +194,13 @@ class FCN(nn.Module):
     pad = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0)]
     x = jnp.pad(images, pad, mode='symmetric')
     lrn = config.normalization == 'lrn'
-    x = GoogLeNet(config.width, lrn, normalize, name='body')(x, train)
-    head = TransposedConvHead(config.head_kernel, name='head')
-    return head(x)[:, :height, :width]
+    maps = GoogLeNet(config.width, lrn, normalize, name='body')(x, train)
+    if config.head == 'skips':
+      features = tuple(scaled(c, config.width) for c in SKIP_FEATURES)
+      logits = SkipHead(features, normalize, name='head')(maps, train)
+    else:
+      logits = TransposedConvHead(config.head_kernel, name='head')(maps[-1])
+    return logits[:, :height, :width]
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -181,7 +232,7 @@ def init(key: jax.Array, config: ModelConfig, channels: int) -> Variables:
   for name, (path, leaf), end in zip(names, flat, ends, strict=True):
     if name == 'kernel':
       draw = normal[end - leaf.size : end].reshape(leaf.shape)
-      head = path[-2].key == 'head'
+      head = path[-2].key == 'head' and leaf.ndim == 5
       leaves.append(_head_kernel(draw, config) if head else _he_normal(draw))
     else:
       value = 1 if name in ('scale', 'var') else 0
@@ -191,7 +242,7 @@ def init(key: jax.Array, config: ModelConfig, channels: int) -> Variables:
 
 def _he_normal(draw: jax.Array) -> jax.Array:
   """Scales standard normal values (kh, kw, in, out) to variance 2 / fan-in."""
-  return draw * math.sqrt(2 / math.prod(draw.shape[:-1]))
+  return draw * math.sqrt(2 / math.prod(draw.shape[:3]))
 
 
 def _head_kernel(draw: jax.Array, config: ModelConfig) -> jax.Array:

@@ -211,3 +211,28 @@ def test_without_batch_normalisation_there_are_no_statistics(monkeypatch):
     lambda v, x: fcn.apply_train(config(), v, x), shapes(config()), images
   )
   assert statistics == {}
+
+
+def test_the_skip_head_sees_single_pixels():
+  """One pixel changed at the input changes the logits right there most."""
+  config = ModelConfig(width=0.05, head='skips', normalization='none')
+  variables = fcn.init(jax.random.key(0), config, 1)
+  image = jax.random.uniform(jax.random.key(1), (1, 64, 96, 1))
+  changed = image.at[0, 33, 50, 0].add(5.0)
+  change = jnp.abs(
+    fcn.apply(config, variables, changed) - fcn.apply(config, variables, image)
+  )[0]
+  assert change.shape == (64, 96)
+  row, column = jnp.unravel_index(change.argmax(), change.shape)
+  assert abs(int(row) - 33) <= 8
+  assert abs(int(column) - 50) <= 8
+
+
+def test_the_skip_head_takes_any_size():
+  config = ModelConfig(width=0.05, head='skips')
+  variables = fcn.init(jax.random.key(0), config, 1)
+  assert fcn.apply(config, variables, jnp.ones((2, 31, 5, 1))).shape == (
+    2,
+    31,
+    5,
+  )
