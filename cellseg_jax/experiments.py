@@ -79,11 +79,11 @@ def case_study() -> Config:
     ),
     optimizer=RMSPROP,
     training=TrainingConfig(
-      steps=800,
+      steps=900,
       # A crop covers several nuclei and their colony's surroundings.
       crop_size=256,
       batch_size=4,
-      evaluate_every=400,
+      evaluate_every=450,
     ),
   )
 
