@@ -146,7 +146,7 @@ def test_no_number_may_be_nan(field):
     ('optimizer.learning_rate', -1e-3, '1e-12 to 10'),
     ('optimizer.learning_rate', 0.0, '1e-12 to 10'),
     ('optimizer.learning_rate', math.inf, '1e-12 to 10'),
-    ('optimizer.decay', 1.5, '0 to 1'),
+    ('optimizer.decay', 1.5, '0 to 0.99999'),
     ('optimizer.warmup_fraction', 1.5, '0 to 1'),
     ('training.steps', 0, 'at least 1'),
     ('optimizer.momentum', 1.0, '0 to 0.99999'),

@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import quick
 from skimage.io import imread
 from tiny_sets import cells, write_folder
 
@@ -47,6 +48,16 @@ def command(data, workdir, **fields):
   ]
 
 
+def environment(devices):
+  """So many CPU devices, and programs compiled quickly: they run once."""
+  options = {k: str(v).lower() for k, v in quick.OPTIONS.items()}
+  flags = [f'--{option}={value}' for option, value in options.items()]
+  return os.environ | {
+    'JAX_NUM_CPU_DEVICES': str(devices),
+    'XLA_FLAGS': ' '.join(flags),
+  }
+
+
 def run(arguments, devices=1):
   """Runs a command to its end on so many CPU devices."""
   return subprocess.run(
@@ -54,7 +65,7 @@ def run(arguments, devices=1):
     capture_output=True,
     text=True,
     check=False,
-    env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)},
+    env=environment(devices),
   )
 
 
@@ -145,7 +156,10 @@ def test_a_killed_run_ends_in_the_same_weights(data, trained):
   workdir = data.parent / 'killed'
   arguments = command(data, workdir)
   process = subprocess.Popen(
-    arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    arguments,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+    env=environment(1),
   )
   # Past step 4: after the checkpoint of step 3, before that of step 6.
   log = workdir / 'metrics.jsonl'
@@ -193,7 +207,7 @@ def test_a_checkpoint_goes_on_with_other_devices(data, tmp_path):
     arguments,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
-    env=os.environ | {'JAX_NUM_CPU_DEVICES': '4'},
+    env=environment(4),
   )
   log = workdir / 'metrics.jsonl'
   while not log.exists() or log.read_text().count('\n') < 4:
