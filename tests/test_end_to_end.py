@@ -200,6 +200,9 @@ def test_four_devices_train_as_one(data, tmp_path):
         # its signs, those of rounding errors included.
         optimizer__eps=10.0,
         optimizer__learning_rate=0.1,
+        # With batch normalisation these losses differ by up to 2%: BUILD.md,
+        # "Several devices".
+        model__normalization='none',
       ),
       devices,
     )
