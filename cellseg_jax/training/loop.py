@@ -69,7 +69,8 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   _describe(splits)
   # Only now: a run refused for its data leaves no folder behind.
   workdir.mkdir(parents=True, exist_ok=True)
-  config_lib.save(config, workdir / 'config.json')
+  if not (workdir / 'config.json').exists():
+    config_lib.save(config, workdir / 'config.json')
 
   run = config.training
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
