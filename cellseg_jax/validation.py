@@ -40,6 +40,13 @@ def validate(config: Config) -> None:
         f'config.{where} must be a multiple of the network stride {STRIDE}, '
         f'found {value}; the nearest are {" and ".join(map(str, near))}'
       )
+  if (
+    config.model.head_init == 'bilinear' and config.model.head_kernel == STRIDE
+  ):
+    raise ConfigError(
+      "config.model.head_init 'bilinear' needs neighbouring blocks to overlap: "
+      f'config.model.head_kernel must be at least {2 * STRIDE}, found {STRIDE}'
+    )
   intensity = config.intensity
   if intensity.low_percentile >= intensity.high_percentile:
     raise ConfigError(

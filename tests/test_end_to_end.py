@@ -196,13 +196,10 @@ def test_four_devices_train_as_one(data, tmp_path):
         training__evaluate_every=5,
         # Crops of very unequal weight, some of them empty.
         targets__edge_weight=50.0,
-        # Updates in proportion to the gradient: RMSprop's own first ones are
-        # its signs, those of rounding errors included.
-        optimizer__eps=10.0,
-        optimizer__learning_rate=0.1,
-        # With batch normalisation these losses differ by up to 2%: BUILD.md,
-        # "Several devices".
-        model__normalization='none',
+        # As the quickstart: updates in proportion to the gradient. RMSprop's
+        # own first ones are its signs, those of rounding errors included.
+        optimizer__initial_scale=1.0,
+        optimizer__learning_rate=2e-4,
       ),
       devices,
     )

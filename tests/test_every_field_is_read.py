@@ -13,15 +13,17 @@ from tiny_networks import shapes, use_a_line
 from tiny_sets import cells, write_folder
 
 import cellseg_jax
-from cellseg_jax import config as config_lib
-from cellseg_jax.config import Config, replace
+from cellseg_jax import serialization
+from cellseg_jax.config import Config, TargetConfig
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.model import fcn
+from cellseg_jax.serialization import replace
 from cellseg_jax.training import loop, parallel, results
 from cellseg_jax.validation import validate
 
 PACKAGE = pathlib.Path(cellseg_jax.__file__).parent
+OWN = ('config.py', 'serialization.py')
 
 
 def reader():
@@ -36,7 +38,7 @@ def reader():
 def recorded(kinds):
   """Yields the set of (kind, field) that the package reads meanwhile.
 
-  What `config.py` itself reads, to check, copy or save it, does not count.
+  What only checks, copies or saves it does not count.
   """
   reads = set()
 
@@ -46,7 +48,7 @@ def recorded(kinds):
     def get(self, name):
       if name in names:
         path = reader()
-        if path.is_relative_to(PACKAGE) and path.name != 'config.py':
+        if path.is_relative_to(PACKAGE) and path.name not in OWN:
           reads.add((type(self), name))
       return object.__getattribute__(self, name)
 
@@ -128,7 +130,7 @@ def test_a_field_that_nobody_reads_is_found():
   kind = dataclasses.make_dataclass(
     'Idle',
     [('idle', int, 0)],
-    bases=(config_lib.TargetConfig,),
+    bases=(TargetConfig,),
     frozen=True,
   )
   config = dataclasses.replace(Config(), targets=kind())
@@ -136,7 +138,7 @@ def test_a_field_that_nobody_reads_is_found():
   with recorded([kind]) as reads:
     build_pool([LabelledImage('a', image, labels, labels >= 0)], config)
     validate(config)
-    config_lib.flat(config)
+    serialization.flat(config)
     hash(config)
     assert config.targets.idle == 0  # Not read by the package.
   names = {field.name for field in dataclasses.fields(kind)}

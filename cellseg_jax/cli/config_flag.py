@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from cellseg_jax import config as config_lib
+from cellseg_jax import serialization
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.experiments import EXPERIMENTS
 from cellseg_jax.validation import validate
@@ -44,7 +44,7 @@ class _DraftParser(ConfigFileFlagParser):
         f'--config={path}: its get_config() must return a '
         f'cellseg_jax.config.Config, found {type(config).__name__}'
       )
-    draft = config_dict.ConfigDict(config_lib.to_dict(config))
+    draft = config_dict.ConfigDict(serialization.to_dict(config))
     return draft.lock()
 
 
@@ -97,7 +97,7 @@ def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
     raise ConfigError(str(error).removeprefix('flag ')) from error
   if rest:
     raise ConfigError(f'unexpected argument {rest[0]!r}; flags begin with --')
-  result = config_lib.from_dict(config.value.to_dict())
+  result = serialization.from_dict(config.value.to_dict())
   validate(result)
   name = pathlib.Path(values['config'].config_filename).stem
   return result, pathlib.Path(workdir.value or f'runs/{name}')
@@ -107,22 +107,22 @@ def describe() -> str:
   """Returns all fields with their defaults, a line each."""
   return '\n'.join(
     f'  --config.{field}={value}'
-    for field, value in config_lib.flat(Config()).items()
+    for field, value in serialization.flat(Config()).items()
   )
 
 
 def _check_fields(argv: Sequence[str]) -> None:
   """Refuses `--config.x` for an x that is no field."""
-  known = config_lib.to_dict(Config())
+  known = serialization.to_dict(Config())
   for argument in argv[1:]:
     match = re.match(r'--?(?:no)?config\.([^=]*)', argument)
     if not match:
       continue
     part, _, field = match[1].partition('.')
-    config_lib.check_known(part, known, 'config')
+    serialization.check_known(part, known, 'config')
     if not field:
       raise ConfigError(
         f'config.{part} is a group of fields; set one of '
         f'{", ".join(f"config.{part}.{name}" for name in known[part])}'
       )
-    config_lib.check_known(field, known[part], f'config.{part}')
+    serialization.check_known(field, known[part], f'config.{part}')

@@ -4,7 +4,7 @@ import pathlib
 
 import jax.numpy as jnp
 
-from cellseg_jax import config as config_lib
+from cellseg_jax import serialization
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.training.checkpoints import Checkpoints
 
@@ -38,7 +38,7 @@ def load_best(workdir: str | pathlib.Path) -> tuple[Model, int]:
         f'{workdir}: no trained model here (there is no {path.name}); give the '
         'folder that training wrote, its --workdir'
       )
-  config = config_lib.load(config_path)
+  config = serialization.load(config_path)
   metric = config.training.best_metric
   with Checkpoints(folder, metric) as checkpoints:
     step = checkpoints.best_step()

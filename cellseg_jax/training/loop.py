@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from cellseg_jax import config as config_lib
+from cellseg_jax import serialization
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load, Splits
 from cellseg_jax.datasets.pool import build_pool
@@ -70,7 +70,7 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   # Only now: a run refused for its data leaves no folder behind.
   workdir.mkdir(parents=True, exist_ok=True)
   if not (workdir / 'config.json').exists():
-    config_lib.save(config, workdir / 'config.json')
+    serialization.save(config, workdir / 'config.json')
 
   run = config.training
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
@@ -78,9 +78,10 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   with Checkpoints(workdir / 'checkpoints', run.best_metric) as checkpoints:
     last = checkpoints.latest_step()
     if last is not None:
-      state = checkpoints.restore(last, state)
       print(f'Going on from step {last} of {run.steps} in {workdir}')
     if last != run.steps:
+      if last is not None:
+        state = checkpoints.restore(last, state)
       _make_updates(state, optimizer, config, workdir, splits, checkpoints)
   model, step = load_best(workdir)
   evaluation = write_results(workdir, model, step, splits)
@@ -97,10 +98,10 @@ def check_workdir(workdir: pathlib.Path, config: Config) -> None:
   path = workdir / 'config.json'
   if not path.exists():
     return
-  before = config_lib.flat(config_lib.load(path))
+  before = serialization.flat(serialization.load(path))
   differing = [
     f'config.{field} (there {before[field]!r}, now {value!r})'
-    for field, value in config_lib.flat(config).items()
+    for field, value in serialization.flat(config).items()
     if value != before[field]
   ]
   if differing:

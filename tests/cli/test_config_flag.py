@@ -10,7 +10,8 @@ import pytest
 
 from cellseg_jax import experiments
 from cellseg_jax.cli import config_flag, train
-from cellseg_jax.config import Config, ConfigError, replace
+from cellseg_jax.config import Config, ConfigError
+from cellseg_jax.serialization import replace
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -35,8 +36,8 @@ def test_without_flags_the_default_runs():
 
 
 def test_a_config_by_name_and_by_file(tmp_path):
-  config, workdir = parse('--config=case_study')
-  assert config == experiments.case_study()
+  config, workdir = parse('--config=case_study', '--config.data.path=cells')
+  assert config == replace(experiments.case_study(), data={'path': 'cells'})
   assert workdir == pathlib.Path('runs/case_study')
   path = experiment(
     tmp_path, 'return Config(training=TrainingConfig(steps=70))'

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from tiny_sets import cells
 
-from cellseg_jax.config import Config, replace
+from cellseg_jax.config import Config
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.images import normalize, targets
+from cellseg_jax.serialization import replace
 
 
 def labelled(seed=0, shape=(60, 80), channels=1):

@@ -13,11 +13,12 @@ from tiny_networks import (
 )
 from tiny_sets import cells
 
-from cellseg_jax.config import Config, replace
+from cellseg_jax.config import Config
 from cellseg_jax.images import normalize
 from cellseg_jax.inference import predict as predict_lib
 from cellseg_jax.inference.predict import Model, segment
 from cellseg_jax.model import fcn
+from cellseg_jax.serialization import replace
 
 SIZE = (40, 52)
 

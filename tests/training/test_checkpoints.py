@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tiny_networks import keep_few_blocks, random_variables
 
-from cellseg_jax.config import Config, replace
+from cellseg_jax.config import Config
 from cellseg_jax.inference.load import load_model
+from cellseg_jax.serialization import replace
 from cellseg_jax.training.checkpoints import CheckpointError, Checkpoints
 from cellseg_jax.training.optimizer import make_optimizer
 from cellseg_jax.training.step import TrainState

@@ -16,8 +16,9 @@ from tiny_networks import (
 )
 from tiny_sets import cells
 
-from cellseg_jax.config import Config, ConfigError, replace
+from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.pool import Pool
+from cellseg_jax.serialization import replace
 from cellseg_jax.training import loop, parallel
 from cellseg_jax.training.augment import augment
 from cellseg_jax.training.optimizer import make_optimizer
@@ -150,6 +151,40 @@ def test_two_parts_of_a_batch_make_the_update_of_the_whole(monkeypatch, pool):
   for name, value in whole.params.items():
     np.testing.assert_allclose(halves.params[name], [value] * 2, rtol=1e-6)
     assert abs(value - LINE['params'][name]) > 1e-3
+
+
+def test_parts_of_a_batch_agree_in_double_precision(monkeypatch, pool):
+  """Batch statistics included; in single precision rounding is amplified."""
+  keep_few_blocks(monkeypatch)
+  config = replace(CONFIG, model={'width': 0.05})
+  sgd = optax.sgd(1.0)
+  variables = random_variables(config.model)
+  with jax.enable_x64(True):
+    start, images = jax.tree.map(
+      lambda x: np.float64(x) if x.dtype == np.float32 else x,
+      (state_of(variables, sgd), pool),
+    )
+    whole, loss = quick.jit(step_function(sgd, 4, config, axis_name=None))(
+      start, images, 0
+    )
+    halves, losses = quick.jit(
+      jax.vmap(
+        step_function(sgd, 2, config, axis_name='parts'),
+        (None, None, 0),
+        axis_name='parts',
+      )
+    )(start, images, np.arange(2))
+    assert loss.dtype == np.float64
+    np.testing.assert_allclose(losses, [loss, loss], rtol=1e-12)
+    for found, expected, before in zip(
+      jax.tree.leaves((halves.params, halves.batch_stats)),
+      jax.tree.leaves((whole.params, whole.batch_stats)),
+      jax.tree.leaves((start.params, start.batch_stats)),
+      strict=True,
+    ):
+      scale = np.abs(expected - before).max()
+      assert scale > 0
+      np.testing.assert_allclose(found[0], expected, atol=1e-8 * scale)
 
 
 def test_crops_without_a_label_teach_nothing(monkeypatch, pool):

@@ -1,0 +1,126 @@
+"""Configurations as dictionaries, as flat fields and as JSON files."""
+
+from collections.abc import Mapping
+import dataclasses
+import difflib
+import json
+import os
+import pathlib
+from typing import Any
+
+from cellseg_jax.config import Config, ConfigError
+
+
+def replace(config: Config, **parts: Mapping[str, Any]) -> Config:
+  """Returns `config` with some fields of some parts changed.
+
+  Args:
+    config: The configuration to start from.
+    **parts: For each part named, its changed fields.
+
+  Raises:
+    ConfigError: A part or a field does not exist.
+
+  >>> replace(Config(), training={'steps': 10}).training.steps
+  10
+  """
+  changed = to_dict(config)
+  for part, fields in parts.items():
+    check_known(part, changed, 'config')
+    for field, value in fields.items():
+      check_known(field, changed[part], f'config.{part}')
+      changed[part][field] = value
+  return from_dict(changed)
+
+
+def to_dict(config: Config) -> dict[str, dict[str, Any]]:
+  """Returns the configuration as nested plain dictionaries."""
+  return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Config:
+  """Builds a `Config` from nested dictionaries; absent fields are defaults.
+
+  Args:
+    values: Part name to field name to value, as `to_dict` returns.
+
+  Raises:
+    ConfigError: A part or a field does not exist, or a value has not the
+      field's type.
+  """
+  parts = {field.name: field.type for field in dataclasses.fields(Config)}
+  built = {}
+  for name, fields in values.items():
+    check_known(name, parts, 'config')
+    if not isinstance(fields, Mapping):
+      raise ConfigError(f'config.{name} must hold fields, found {fields!r}')
+    types = {f.name: f.type for f in dataclasses.fields(parts[name])}
+    for field in fields:
+      check_known(field, types, f'config.{name}')
+    built[name] = parts[name](
+      **{
+        field: _typed(value, types[field], f'config.{name}.{field}')
+        for field, value in fields.items()
+      }
+    )
+  return Config(**built)
+
+
+def flat(config: Config) -> dict[str, Any]:
+  """Returns the configuration as `part.field` to value."""
+  return {
+    f'{part}.{field}': value
+    for part, fields in to_dict(config).items()
+    for field, value in fields.items()
+  }
+
+
+def save(config: Config, path: str | pathlib.Path) -> None:
+  """Writes the configuration as JSON, whole or not at all."""
+  path = pathlib.Path(path)
+  part = path.with_name(f'.{path.name}.part')
+  part.write_text(json.dumps(to_dict(config), indent=2) + '\n')
+  os.replace(part, path)
+
+
+def load(path: str | pathlib.Path) -> Config:
+  """Reads what `save` wrote.
+
+  Raises:
+    ConfigError: The file is not such JSON; the message names it.
+  """
+  try:
+    return from_dict(json.loads(pathlib.Path(path).read_text()))
+  except (ConfigError, ValueError, AttributeError) as error:
+    raise ConfigError(f'{path}: {error}') from error
+
+
+def check_known(name: str, known: Mapping[str, Any], where: str) -> None:
+  """Refuses a name that is not one of a part's.
+
+  Args:
+    name: The name to look for.
+    known: The names there are.
+    where: What they are fields of, such as `config.data`.
+
+  Raises:
+    ConfigError: It is not there; the message offers the closest.
+  """
+  if name in known:
+    return
+  close = difflib.get_close_matches(name, known, n=1)
+  hint = f'; did you mean {where}.{close[0]}?' if close else ''
+  raise ConfigError(
+    f'{where}.{name}: no such field{hint} (there are: {", ".join(known)})'
+  )
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+  """Returns `value` as `kind`; an integer passes for a float."""
+  if kind is float and type(value) is int:
+    value = float(value)
+  if type(value) is not kind:
+    raise ConfigError(
+      f'{where} must be of type {kind.__name__}, found {value!r}'
+    )
+  return value
