@@ -36,6 +36,9 @@ class DataConfig:
   binary_labels: str = 'refuse'
   # Pixels of the network's input per pixel of the image, along each axis.
   resample: float = 1.0
+  # Diameter of the median training cell in network-input pixels; sets
+  # `resample`. 0 leaves that as it is.
+  cell_diameter: float = 0.0
   # Where prepared copies lie; '' is ~/.cache/cellseg_jax.
   cache: str = ''
 
@@ -88,12 +91,21 @@ class AugmentationConfig:
   offset: float = 0.0
   # Largest exponent (and its inverse) of the intensity curve; 1 is off.
   gamma: float = 1.0
+  # Largest standard deviation of a Gaussian blur, in pixels; 0 is off.
+  blur: float = 0.0
+  # Largest standard deviation of added noise, at full intensity; 0 is off.
+  noise: float = 0.0
+  # Share of the crops that are centred on a cell, every cell alike.
+  centred: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
   """The network."""
 
+  # Maps to predict: 'foreground' alone, or with 'distance' and 'centre' (see
+  # `images.targets`), separated by commas.
+  maps: str = 'foreground'
   # Multiplies every channel count of GoogLeNet (to multiples of 8).
   width: float = 1.0
   # 'none', 'lrn' (as GoogLeNet) or 'batch' (after every convolution).
@@ -135,6 +147,9 @@ class OptimizerConfig:
   clip_norm: float = 0.0
   # Decoupled weight decay, as a rate multiplied by the learning rate.
   weight_decay: float = 0.0
+  # Share of the averaged weights kept at each step (Polyak averaging); the
+  # average is what is evaluated and used. 0 does not average.
+  average: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +162,8 @@ class TrainingConfig:
   batch_size: int = 8
   # Side of a crop, in network-input pixels; a multiple of the stride, 32.
   crop_size: int = 256
+  # Folder of a trained run whose weights to start from; '' draws them.
+  init_from: str = ''
   # Seed of the initial weights and of every sample.
   seed: int = 0
   # Steps between logged losses.
@@ -163,16 +180,28 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DecodingConfig:
-  """From probabilities to label images; sizes in pixels of the image."""
+  """From maps to label images; sizes in pixels of the image."""
 
-  # Probability above which a pixel is cell; 0 chooses the one that maximises
-  # F1 at IoU 0.5 on the validation images.
+  # 'components' (threshold, connected components) or 'ascent' (basins of the
+  # distance and centre maps).
+  method: str = 'components'
+  # What settings that are to be chosen maximise on the validation images: 'f1'
+  # at IoU 0.5, or 'mean_f1' over IoU 0.5 to 0.9.
+  objective: str = 'f1'
+  # Probability above which a pixel is cell; 0 chooses.
   threshold: float = 0.0
-  # Smallest cell kept.
+  # 'ascent': share of the centre map in the height; -1 chooses.
+  centre_share: float = -1.0
+  # 'ascent': least depth of the valley between two cells; 0 chooses.
+  depth: float = 0.0
+  # Average the maps over flips and quarter turns: 8 times the time.
+  turns: bool = False
+  # Smallest cell kept; -1 is a quarter of nearly the smallest training cell.
   min_area: int = 30
   # Fill the holes of a cell.
   fill_holes: bool = True
-  # Growth of every cell after separation, without merging with another.
+  # Growth of every cell after separation, without merging with another; -1 is
+  # the gap of the targets.
   rim: int = 1
 
 

@@ -6,6 +6,7 @@ from cellseg_jax.config import (
   AugmentationConfig,
   Config,
   DataConfig,
+  DecodingConfig,
   IntensityConfig,
   ModelConfig,
   OptimizerConfig,
@@ -95,4 +96,46 @@ def case_study() -> Config:
   )
 
 
-EXPERIMENTS = {'quickstart': quickstart, 'case_study': case_study}
+def cells() -> Config:
+  """Instances from a folder of a few labelled images, of any modality.
+
+  Nothing here belongs to one set: the scale, the smallest cell and the rim
+  follow from the training labels, the decoder's settings from the validation
+  images.
+  """
+  return Config(
+    data=DataConfig(dataset='labelled_folder', cell_diameter=40.0),
+    targets=TargetConfig(gap=1, edge_width=2, edge_weight=3.0),
+    augmentation=AugmentationConfig(
+      scale=1.25,
+      elastic=2.0,
+      gain=1.25,
+      offset=0.1,
+      gamma=1.5,
+      blur=1.5,
+      noise=0.1,
+      centred=0.5,
+    ),
+    model=ModelConfig(
+      maps='foreground,distance,centre', width=0.5, head='skips'
+    ),
+    optimizer=dataclasses.replace(RMSPROP, average=0.99),
+    training=TrainingConfig(
+      steps=1500,
+      batch_size=8,
+      crop_size=192,
+      evaluate_every=500,
+      checkpoint_every=250,
+      best_metric='mean_f1',
+    ),
+    decoding=DecodingConfig(
+      method='ascent', objective='mean_f1', min_area=-1, rim=-1
+    ),
+  )
+
+
+EXPERIMENTS = {
+  'quickstart': quickstart,
+  'case_study': case_study,
+  'cells': cells,
+}

@@ -3,6 +3,7 @@
 import math
 
 from cellseg_jax.config import Config, ConfigError, STRIDE
+from cellseg_jax.images.targets import map_names
 
 DATASETS = (
   'simulated_colonies',
@@ -15,7 +16,10 @@ NORMALIZATIONS = ('none', 'lrn', 'batch')
 HEADS = ('transposed', 'skips')
 HEAD_INITS = ('random', 'bilinear')
 BINARY_LABELS = ('refuse', 'components')
-METRICS = ('roc_auc', 'f1', 'dice')
+METRICS = ('roc_auc', 'f1', 'mean_f1', 'dice')
+METHODS = ('components', 'ascent')
+OBJECTIVES = ('f1', 'mean_f1')
+MAPS = ('foreground', 'distance', 'centre')
 
 
 def validate(config: Config) -> None:
@@ -47,12 +51,35 @@ def validate(config: Config) -> None:
       "config.model.head_init 'bilinear' needs neighbouring blocks to overlap: "
       f'config.model.head_kernel must be at least {2 * STRIDE}, found {STRIDE}'
     )
+  _check_maps(config)
   intensity = config.intensity
   if intensity.low_percentile >= intensity.high_percentile:
     raise ConfigError(
       'config.intensity.low_percentile must be below '
       f'config.intensity.high_percentile, found {intensity.low_percentile} '
       f'and {intensity.high_percentile}'
+    )
+
+
+def _check_maps(config: Config) -> None:
+  """The network predicts maps that exist and that the decoder reads."""
+  names = map_names(config.model)
+  known = set(names) <= set(MAPS) and len(set(names)) == len(names)
+  if not known or names[0] != 'foreground':
+    raise ConfigError(
+      "config.model.maps must be 'foreground', alone or followed by others of "
+      f'{", ".join(MAPS[1:])}, separated by commas; found '
+      f'{config.model.maps!r}'
+    )
+  if len(names) > 1 and config.model.head != 'skips':
+    raise ConfigError(
+      f'config.model.maps {config.model.maps!r} needs config.model.head '
+      f"'skips', found {config.model.head!r}"
+    )
+  if config.decoding.method == 'ascent' and set(names) != set(MAPS):
+    raise ConfigError(
+      "config.decoding.method 'ascent' needs config.model.maps "
+      f'{",".join(MAPS)!r}, found {config.model.maps!r}'
     )
 
 
@@ -64,6 +91,8 @@ def _check_choices(config: Config) -> None:
     ('model.head', config.model.head, HEADS),
     ('model.head_init', config.model.head_init, HEAD_INITS),
     ('training.best_metric', config.training.best_metric, METRICS),
+    ('decoding.method', config.decoding.method, METHODS),
+    ('decoding.objective', config.decoding.objective, OBJECTIVES),
   ):
     if value not in allowed:
       raise ConfigError(
@@ -87,6 +116,7 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('data.channels', data.channels, 1, 64),
     ('data.ignore_value', data.ignore_value, -1, 2**32 - 1),
     ('data.resample', data.resample, 0.05, 8),
+    ('data.cell_diameter', data.cell_diameter, 0, 1024),
     ('intensity.low_percentile', intensity.low_percentile, 0, 100),
     ('intensity.high_percentile', intensity.high_percentile, 0, 100),
     ('intensity.sample', intensity.sample, 256, math.inf),
@@ -100,6 +130,9 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('augmentation.gain', augmentation.gain, 1, 16),
     ('augmentation.offset', augmentation.offset, 0, 1),
     ('augmentation.gamma', augmentation.gamma, 1, 8),
+    ('augmentation.blur', augmentation.blur, 0, 16),
+    ('augmentation.noise', augmentation.noise, 0, 1),
+    ('augmentation.centred', augmentation.centred, 0, 1),
     ('model.width', model.width, 0.05, 4),
     ('model.batch_norm_momentum', model.batch_norm_momentum, 0, 0.99999),
     ('model.head_kernel', model.head_kernel, STRIDE, 8 * STRIDE),
@@ -112,6 +145,7 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('optimizer.momentum', optimizer.momentum, 0, 0.99999),
     ('optimizer.clip_norm', optimizer.clip_norm, 0, math.inf),
     ('optimizer.weight_decay', optimizer.weight_decay, 0, 10),
+    ('optimizer.average', optimizer.average, 0, 0.99999),
     ('training.steps', training.steps, 1, math.inf),
     ('training.batch_size', training.batch_size, 1, math.inf),
     ('training.crop_size', training.crop_size, STRIDE, 4096),
@@ -121,6 +155,8 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('training.checkpoint_every', training.checkpoint_every, 1, math.inf),
     ('training.steps_per_call', training.steps_per_call, 0, 10_000),
     ('decoding.threshold', config.decoding.threshold, 0, 1),
-    ('decoding.min_area', config.decoding.min_area, 0, math.inf),
-    ('decoding.rim', config.decoding.rim, 0, 64),
+    ('decoding.centre_share', config.decoding.centre_share, -1, 1),
+    ('decoding.depth', config.decoding.depth, 0, 1),
+    ('decoding.min_area', config.decoding.min_area, -1, math.inf),
+    ('decoding.rim', config.decoding.rim, -1, 64),
   ]

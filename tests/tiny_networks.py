@@ -50,7 +50,8 @@ def use_a_line(monkeypatch):
 
   def apply(config, variables, images):
     params = variables['params']
-    return params['slope'] * jnp.sum(images, -1) + params['offset']
+    total = jnp.sum(images, -1, keepdims=True)
+    return params['slope'] * total + params['offset']
 
   def apply_train(config, variables, images, axis_name=None):
     return apply(config, variables, images), variables.get('batch_stats', {})

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from cellseg_jax.cli import segment, train
+from cellseg_jax.cli import evaluate, segment, train
 
 
 def run() -> int:
@@ -21,5 +21,10 @@ def run() -> int:
   child = commands.add_parser('segment', help='find the cells in images')
   segment.add_arguments(child)
   child.set_defaults(run=segment.run)
+  child = commands.add_parser(
+    'evaluate', help='compare predicted label images with true ones'
+  )
+  evaluate.add_arguments(child)
+  child.set_defaults(run=evaluate.run)
   arguments = parser.parse_args()
   return arguments.run(arguments)

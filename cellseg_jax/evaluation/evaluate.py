@@ -12,23 +12,24 @@ from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.evaluation import matching
 from cellseg_jax.evaluation import roc as roc_lib
 from cellseg_jax.inference import decode
+from cellseg_jax.inference.decode import Maps, Settings
 
 
 def evaluate(
-  probabilities: Sequence[np.ndarray],
+  maps: Sequence[Maps],
   images: Sequence[LabelledImage],
   decoding: DecodingConfig,
-  threshold: float,
+  settings: Settings,
 ) -> dict[str, Any]:
-  """Measures probabilities, and the label images decoded from them.
+  """Measures predicted maps, and the label images decoded from them.
 
   Only valid pixels count. Pixels and cells are pooled over the images.
 
   Args:
-    probabilities: Of being cell, one float (H, W) an image, 0 to 1.
+    maps: The maps of every image by name, float (H, W), 0 to 1.
     images: The labelled images, in the same order.
-    decoding: How to decode; its own threshold is not used.
-    threshold: Probability above which a pixel is cell.
+    decoding: How to decode; its own settings are not used.
+    settings: The decoder's settings by name.
 
   Returns:
     Plain values, ready for JSON:
@@ -38,8 +39,9 @@ def evaluate(
       roc_curve: The lists `fpr`, `tpr` and `thresholds`, up to 500 points;
         `roc_from` makes a curve of them again.
       f1: F1 of the cells at the IoU thresholds '0.5', '0.55', ... '0.95'.
+      mean_f1: Mean F1 over the IoU thresholds 0.5 to 0.9.
       dice: Dice coefficient of the decoded cells' pixels.
-      threshold: As given.
+      settings: As given.
       images: For each image its `name`, `roc_auc` (None where all its pixels
         are of one class), `f1` at IoU 0.5, `true_cells` and
         `predicted_cells`.
@@ -48,17 +50,19 @@ def evaluate(
     ValueError: Numbers or shapes differ, a probability is NaN, or all pixels
       of all images are of one class.
   """
-  _check(probabilities, images)
+  check_pairs(maps, images)
   counts = [
-    _match(probability, image, decoding, threshold)
-    for probability, image in zip(probabilities, images, strict=True)
+    match_decoded(one, image, decoding, settings)
+    for one, image in zip(maps, images, strict=True)
   ]
+  probabilities = [np.asarray(one['foreground']) for one in maps]
   total = functools.reduce(operator.add, counts)
   return {
     **_roc_of(probabilities, images),
     'f1': {f'{iou:g}': value for iou, value in matching.f1(total).items()},
+    'mean_f1': matching.mean_f1(total),
     'dice': matching.dice(total),
-    'threshold': float(threshold),
+    'settings': dict(settings),
     'images': [
       _of_image(*one) for one in zip(probabilities, images, counts, strict=True)
     ],
@@ -74,55 +78,24 @@ def roc_from(evaluation: dict[str, Any]) -> roc_lib.Roc:
   )
 
 
-def choose_threshold(
-  probabilities: Sequence[np.ndarray],
-  images: Sequence[LabelledImage],
-  decoding: DecodingConfig,
-) -> float:
-  """Chooses the threshold of the highest F1 at IoU 0.5, cells pooled.
-
-  Among equals the one of the highest mean F1 over IoU 0.5 to 0.9 is taken, and
-  then the one nearest to 0.5.
-
-  Args:
-    probabilities: Of being cell, one float (H, W) an image, 0 to 1.
-    images: The labelled images, in the same order.
-    decoding: How to decode; its own threshold is not used.
-
-  Returns:
-    One of 0.05, 0.1, ... 0.95.
+def check_pairs(maps: Sequence[Maps], images: Sequence[LabelledImage]) -> None:
+  """Refuses maps that are not those of the images.
 
   Raises:
-    ValueError: Numbers or shapes differ, or a probability is NaN.
+    ValueError: Numbers or shapes differ, or there is no image.
   """
-  _check(probabilities, images)
-
-  def merit(twentieths: int) -> tuple[float, float, int]:
-    counts = (
-      _match(probability, image, decoding, twentieths / 20)
-      for probability, image in zip(probabilities, images, strict=True)
-    )
-    scores = matching.f1(functools.reduce(operator.add, counts))
-    mean = float(np.mean([v for iou, v in scores.items() if iou <= 0.9]))
-    return scores[0.5], mean, -abs(twentieths - 10)
-
-  return max(range(1, 20), key=merit) / 20
-
-
-def _check(
-  probabilities: Sequence[np.ndarray], images: Sequence[LabelledImage]
-) -> None:
-  if len(probabilities) != len(images) or not images:
+  if len(maps) != len(images) or not images:
     raise ValueError(
-      'evaluation needs one probability map for each of at least one image, '
-      f'found {len(probabilities)} maps and {len(images)} images'
+      'evaluation needs the maps of each of at least one image, '
+      f'found {len(maps)} sets of maps and {len(images)} images'
     )
-  for probability, image in zip(probabilities, images, strict=True):
-    if probability.shape != image.labels.shape:
-      raise ValueError(
-        f'{image.name}: probabilities are {probability.shape}, labels '
-        f'{image.labels.shape}'
-      )
+  for one, image in zip(maps, images, strict=True):
+    for name, values in one.items():
+      if values.shape != image.labels.shape:
+        raise ValueError(
+          f'{image.name}: map {name} is {values.shape}, labels are '
+          f'{image.labels.shape}'
+        )
 
 
 def _roc_of(
@@ -147,13 +120,14 @@ def _roc_of(
   }
 
 
-def _match(
-  probability: np.ndarray,
+def match_decoded(
+  maps: Maps,
   image: LabelledImage,
   decoding: DecodingConfig,
-  threshold: float,
+  settings: Settings,
 ) -> matching.MatchCounts:
-  predicted = decode.decode(probability, decoding, threshold)
+  """Decodes the maps of one image and compares the cells with its labels."""
+  predicted = decode.decode(maps, decoding, settings)
   return matching.match(image.labels, predicted, image.valid)
 
 

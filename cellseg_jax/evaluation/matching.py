@@ -174,6 +174,11 @@ def f1(counts: MatchCounts) -> dict[float, float]:
   return dict(zip(IOU_THRESHOLDS.tolist(), values.tolist(), strict=True))
 
 
+def mean_f1(counts: MatchCounts) -> float:
+  """Returns the mean of F1 over the IoU thresholds 0.5 to 0.9."""
+  return float(np.mean([v for iou, v in f1(counts).items() if iou <= 0.9]))
+
+
 def dice(counts: MatchCounts) -> float:
   """Returns the Dice coefficient of the cell pixels, 0 to 1."""
   return 2 * counts.shared_pixels / max(counts.cell_pixels, 1)

@@ -104,6 +104,11 @@ def write_labels(path: str | pathlib.Path, labels: np.ndarray) -> None:
     temporary.unlink(missing_ok=True)
 
 
+def write_picture(path: str | pathlib.Path, picture: np.ndarray) -> None:
+  """Writes a picture to look at, uint8 (H, W, 3), as PNG."""
+  iio.imwrite(path, picture)
+
+
 def list_images(folder: str | pathlib.Path) -> list[pathlib.Path]:
   """Returns a folder's TIFF, PNG and JPEG files, sorted, hidden ones left out.
 

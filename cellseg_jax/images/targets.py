@@ -1,9 +1,17 @@
 """What the network is trained towards, from a label image. NumPy only."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
-from cellseg_jax.config import TargetConfig
+from cellseg_jax.config import ModelConfig, TargetConfig
+from cellseg_jax.images.shape_maps import shape_map
+
+
+def map_names(model: ModelConfig) -> tuple[str, ...]:
+  """Returns the names of the maps that a network predicts, in order."""
+  return tuple(name.strip() for name in model.maps.split(','))
 
 
 def resample_labels(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -68,10 +76,13 @@ def edges(labels: np.ndarray, width: int) -> np.ndarray:
   return ndimage.distance_transform_edt(~border) <= width - 1
 
 
-def foreground_and_weight(
-  labels: np.ndarray, valid: np.ndarray, config: TargetConfig
+def targets_and_weight(
+  labels: np.ndarray,
+  valid: np.ndarray,
+  maps: Sequence[str],
+  config: TargetConfig,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Builds the target and the weight of every pixel.
+  """Builds the targets and the weight of every pixel.
 
   Errors at cell edges are overweighted (J. Levine 2018, "Method"; cf. the
   weight map of Ronneberger et al., MICCAI 2015).
@@ -79,13 +90,18 @@ def foreground_and_weight(
   Args:
     labels: int (H, W); 0 is background.
     valid: bool (H, W); False gives weight 0.
+    maps: Names of the targets: 'foreground' or one of `SHAPE_MAPS`.
     config: Widths and weight.
 
   Returns:
-    Foreground, float32 (H, W) of 0 and 1, with a gap between touching cells;
-    and weight, float32 (H, W).
+    Targets, float32 (H, W, M), 0 to 1, with a gap between touching cells; and
+    weight, float32 (H, W).
   """
   parted = cut_gap(labels, config.gap)
   edge = edges(parted, config.edge_width)
   weight = np.where(edge, config.edge_weight, 1.0) * valid
-  return (parted > 0).astype(np.float32), weight.astype(np.float32)
+  targets = [
+    parted > 0 if name == 'foreground' else shape_map(parted, name)
+    for name in maps
+  ]
+  return np.dstack(targets).astype(np.float32), weight.astype(np.float32)

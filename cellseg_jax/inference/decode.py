@@ -1,146 +1,110 @@
-"""From probabilities to label images, with NumPy and SciPy."""
+"""From predicted maps to label images: the decoders and what they share.
 
+A decoder is a function from maps and settings to the cells' places, and a list
+of the settings that are chosen on labelled images; it has one file. The filters
+that follow are the same for all.
+"""
+
+from collections.abc import Callable, Mapping
 import dataclasses
 
 import numpy as np
-from scipy import ndimage
 
 from cellseg_jax.config import DecodingConfig
+from cellseg_jax.inference import ascent, components
+from cellseg_jax.inference.cleanup import clean
 
-_EIGHT_CONNECTED = np.ones((3, 3), bool)
+Maps = Mapping[str, np.ndarray]
+Settings = Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+  """A way to tell cells apart.
+
+  Attributes:
+    separate: Maps and settings to labels, int32 (H, W); pure.
+    maps: Names of the maps that it reads.
+    candidates: For each setting by name, the values to choose among; the first
+      is where the search begins.
+  """
+
+  separate: Callable[[Maps, Settings], np.ndarray]
+  maps: tuple[str, ...]
+  candidates: Mapping[str, tuple[float, ...]]
+
+
+DECODERS = {
+  'components': Decoder(
+    components.separate, components.MAPS, components.CANDIDATES
+  ),
+  'ascent': Decoder(ascent.separate, ascent.MAPS, ascent.CANDIDATES),
+}
+
+
+def fixed_settings(config: DecodingConfig) -> dict[str, float]:
+  """Returns the decoder's settings that a config gives; the rest is chosen."""
+  given = {
+    'threshold': config.threshold or None,
+    'depth': config.depth or None,
+    'centre_share': config.centre_share if config.centre_share >= 0 else None,
+  }
+  names = DECODERS[config.method].candidates
+  return {name: given[name] for name in names if given[name] is not None}
+
+
+def default_settings(config: DecodingConfig) -> dict[str, float]:
+  """Returns the decoder's settings where none were chosen."""
+  candidates = DECODERS[config.method].candidates
+  first = {name: values[0] for name, values in candidates.items()}
+  return first | fixed_settings(config)
 
 
 def decode(
-  probabilities: np.ndarray, config: DecodingConfig, threshold: float
+  maps: Maps, config: DecodingConfig, settings: Settings
 ) -> np.ndarray:
-  """Finds the cells in one probability map, as a configuration says.
+  """Finds the cells in the maps of one image.
 
   Args:
-    probabilities: Of being cell, float (H, W), 0 to 1.
-    config: Smallest area, hole filling and rim; its threshold is not used.
-    threshold: Probability above which a pixel is cell.
+    maps: By name, float (H, W), 0 to 1.
+    config: The decoder and the filters; its own settings are not used.
+    settings: Values of the decoder's settings by name.
 
   Returns:
-    int32 (H, W), as `threshold_components`.
-  """
-  settings = dataclasses.asdict(config) | {'threshold': threshold}
-  return threshold_components(probabilities, **settings)
-
-
-def threshold_components(
-  probabilities: np.ndarray,
-  *,
-  threshold: float,
-  min_area: int,
-  fill_holes: bool,
-  rim: int,
-) -> np.ndarray:
-  """Labels the connected regions of high probability.
-
-  The case study's decoding (Levine 2018, "Method"): threshold, then connected
-  components. Pixels connect along their sides only, since cells that meet at
-  a corner are more often two cells than one. A hole is background that one
-  cell alone encloses; a cell inside another's hole stays a cell.
-
-  Args:
-    probabilities: Probability of being cell, float (H, W), 0 to 1.
-    threshold: Pixels above it are cell.
-    min_area: Fewest pixels of a cell, counted after its holes are filled and
-      before the rim is added.
-    fill_holes: Whether to fill the holes of each cell.
-    rim: Distance in pixels by which every cell then grows into background, as
-      `skimage.segmentation.expand_labels` does; cells may come to touch and
-      never merge.
-
-  Returns:
-    int32 (H, W); 0 is background, 1 to n are the cells in reading order.
+    int32 (H, W); 0 is background, 1 to n are the cells.
 
   Raises:
-    ValueError: The probabilities are not (H, W) or hold NaN.
+    ValueError: A map is not (H, W) or holds NaN.
   """
-  probabilities = np.asarray(probabilities)
-  if probabilities.ndim != 2:
-    raise ValueError(
-      f'probabilities must be (H, W), found shape {probabilities.shape}'
-    )
-  if np.isnan(probabilities).any():
-    raise ValueError('probabilities hold NaN; did the training diverge?')
-  labels, count = ndimage.label(probabilities > threshold)
-  occupied = False
-  if fill_holes:
-    labels, occupied = _fill_holes(labels, count)
-  labels, count = _drop_small(labels, count, min_area)
-  if occupied:  # Perhaps only by specks that have just been dropped.
-    labels, _ = _fill_holes(labels, count)
-  return _grow(labels, rim)
+  decoder = DECODERS[config.method]
+  for name in decoder.maps:
+    _check(name, maps[name])
+  return clean(
+    decoder.separate(maps, settings),
+    min_area=config.min_area,
+    fill_holes=config.fill_holes,
+    rim=config.rim,
+  )
 
 
-def _fill_holes(labels: np.ndarray, count: int) -> tuple[np.ndarray, bool]:
-  """Gives background that touches one label and no border to that label.
+def confidence(labels: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+  """Returns how sure the network is of each cell: its mean probability.
 
-  Also returns whether holes are left, since other labels lie in them.
+  Args:
+    labels: int32 (H, W), 1 to n are the cells.
+    foreground: Probability of being cell, float (H, W), 0 to 1.
+
+  Returns:
+    float32 (n,), 0 to 1, in the order of the labels.
   """
-  # Regions connected by sides are complementary to background connected by
-  # corners too: only then does a closed outline separate inside from outside.
-  background, regions = ndimage.label(labels == 0, _EIGHT_CONNECTED)
-  enclosed = np.ones(regions + 1, bool)
-  enclosed[0] = False
-  for border in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-    enclosed[background[border]] = False
-  if not enclosed.any():
-    return labels, False
-  pixels = np.flatnonzero(np.take(enclosed, background))
-  width = labels.shape[1]
-  neighbours = labels.ravel()[pixels[:, None] + [-width, -1, 1, width]]
-  hole, side = np.nonzero(neighbours)
-  region = background.ravel()[pixels].astype(np.int64)
-  touching = np.unique(region[hole] * (count + 1) + neighbours[hole, side])
-  region_of, label_of = np.divmod(touching, count + 1)
-  owner = np.zeros(regions + 1, labels.dtype)
-  owner[region_of] = label_of
-  occupied = np.bincount(region_of, minlength=regions + 1) > 1
-  owner[occupied] = 0
-  filled = labels.copy()
-  filled.ravel()[pixels] = owner[region]
-  return filled, bool(occupied.any())
+  count = int(labels.max(initial=0))
+  total = np.bincount(labels.ravel(), foreground.ravel(), count + 1)
+  area = np.bincount(labels.ravel(), minlength=count + 1)
+  return np.float32(total[1:] / np.maximum(area[1:], 1))
 
 
-def _drop_small(
-  labels: np.ndarray, count: int, min_area: int
-) -> tuple[np.ndarray, int]:
-  """Removes labels below `min_area` pixels and renumbers the others."""
-  keep = np.bincount(labels.ravel(), minlength=count + 1) >= min_area
-  keep[0] = False
-  renumbered = np.where(keep, np.cumsum(keep), 0).astype(labels.dtype)
-  return np.take(renumbered, labels), int(keep.sum())
-
-
-def _grow(labels: np.ndarray, rim: int) -> np.ndarray:
-  """Gives background within `rim` pixels of a label to the nearest label."""
-  if rim <= 0:
-    return labels
-  padded = np.pad(labels, rim)
-  width = padded.shape[1]
-  grown = padded.ravel()
-  empty = grown == 0
-  outline = np.zeros(grown.shape, bool)
-  for step in (1, width):
-    outline[step:] |= empty[:-step]
-    outline[:-step] |= empty[step:]
-  # The cell pixel nearest to background lies on an outline, so that a distance
-  # transform of the whole image, many times slower, is not needed.
-  source = np.flatnonzero(outline & ~empty)
-  value = grown[source]
-  for offset in _disc(rim, width):
-    target = source + offset
-    free = grown[target] == 0
-    grown[target[free]] = value[free]
-  return np.ascontiguousarray(padded[rim:-rim, rim:-rim])
-
-
-def _disc(radius: int, width: int) -> np.ndarray:
-  """Flat offsets of the pixels within `radius`, the nearest first."""
-  y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-  distance = (y**2 + x**2).ravel()
-  order = np.argsort(distance, kind='stable')
-  return (y * width + x).ravel()[order[distance[order] <= radius**2]]
+def _check(name: str, values: np.ndarray) -> None:
+  if values.ndim != 2:
+    raise ValueError(f'map {name} must be (H, W), found shape {values.shape}')
+  if np.isnan(values).any():
+    raise ValueError(f'map {name} holds NaN; did the training diverge?')

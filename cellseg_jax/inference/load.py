@@ -5,7 +5,10 @@ import pathlib
 import jax.numpy as jnp
 
 from cellseg_jax import serialization
+from cellseg_jax.config import Config
+from cellseg_jax.inference.decode import default_settings
 from cellseg_jax.inference.predict import Model
+from cellseg_jax.model import fcn
 from cellseg_jax.training.checkpoints import Checkpoints
 
 
@@ -27,9 +30,40 @@ def load_model(workdir: str | pathlib.Path) -> Model:
   return load_best(workdir)[0]
 
 
+def load_variables(workdir: str | pathlib.Path, like: Config) -> fcn.Variables:
+  """Loads the best model's variables into a network of another config.
+
+  Args:
+    workdir: The folder of a training run.
+    like: A config whose network has the same shapes.
+
+  Raises:
+    FileNotFoundError: As `load_model`.
+    CheckpointError: The network differs.
+  """
+  folder, config = _find(pathlib.Path(workdir))
+  with Checkpoints(folder, config.training.best_metric) as checkpoints:
+    step = _best_step(checkpoints, workdir)
+    return checkpoints.restore_variables(step, like)
+
+
 def load_best(workdir: str | pathlib.Path) -> tuple[Model, int]:
   """Loads as `load_model` does; also returns the step of the model."""
-  workdir = pathlib.Path(workdir)
+  folder, config = _find(pathlib.Path(workdir))
+  with Checkpoints(folder, config.training.best_metric) as checkpoints:
+    step = _best_step(checkpoints, workdir)
+    variables = checkpoints.restore_variables(step, config)
+    metrics = checkpoints.metrics(step)
+  # A checkpoint between evaluations has no settings of its own.
+  settings = {
+    name: jnp.float32(metrics.get(name, value))
+    for name, value in default_settings(config.decoding).items()
+  }
+  return Model(variables, settings, config), step
+
+
+def _find(workdir: pathlib.Path) -> tuple[pathlib.Path, Config]:
+  """Returns the folder of the checkpoints of a run, and its config."""
   config_path = workdir / 'config.json'
   folder = workdir / 'checkpoints'
   for path in (config_path, folder):
@@ -38,16 +72,13 @@ def load_best(workdir: str | pathlib.Path) -> tuple[Model, int]:
         f'{workdir}: no trained model here (there is no {path.name}); give the '
         'folder that training wrote, its --workdir'
       )
-  config = serialization.load(config_path)
-  metric = config.training.best_metric
-  with Checkpoints(folder, metric) as checkpoints:
-    step = checkpoints.best_step()
-    if step is None:
-      raise FileNotFoundError(
-        f'{workdir}: training has not saved a checkpoint yet'
-      )
-    variables = checkpoints.restore_variables(step, config)
-    metrics = checkpoints.metrics(step)
-  # A checkpoint between evaluations has no threshold of its own.
-  threshold = config.decoding.threshold or metrics.get('threshold', 0.5)
-  return Model(variables, jnp.float32(threshold), config), step
+  return folder, serialization.load(config_path)
+
+
+def _best_step(checkpoints: Checkpoints, workdir: str | pathlib.Path) -> int:
+  step = checkpoints.best_step()
+  if step is None:
+    raise FileNotFoundError(
+      f'{workdir}: training has not saved a checkpoint yet'
+    )
+  return step

@@ -1,5 +1,7 @@
 """A trained model as data, and pure functions from raw pixels."""
 
+from collections.abc import Mapping
+
 from flax import struct
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 
 from cellseg_jax.config import Config
 from cellseg_jax.images import normalize
+from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference import decode
 from cellseg_jax.model import fcn
 
@@ -17,18 +20,36 @@ class Model:
 
   Attributes:
     variables: The network's parameters and batch statistics.
-    threshold: float32 (), the probability above which a pixel is cell.
+    settings: The decoder's settings by name, float32 () each.
     config: The configuration it was trained with (static).
   """
 
   variables: fcn.Variables
-  threshold: jax.Array
+  settings: Mapping[str, jax.Array]
   config: Config = struct.field(pytree_node=False)
 
 
-@jax.jit
 def predict(model: Model, images: jax.Array) -> jax.Array:
   """Computes the probability that each pixel is cell.
+
+  Pure: works under `jax.jit`, `jax.vmap` and `jax.grad`.
+
+  Args:
+    model: As `load_model` returns.
+    images: As for `predict_maps`.
+
+  Returns:
+    float32 (..., H, W), from 0 to 1.
+
+  Raises:
+    ValueError: The shape does not fit the model's channels.
+  """
+  return predict_maps(model, images)['foreground']
+
+
+@jax.jit
+def predict_maps(model: Model, images: jax.Array) -> dict[str, jax.Array]:
+  """Computes all maps that the network predicts.
 
   Pure: works under `jax.jit`, `jax.vmap` and `jax.grad`.
 
@@ -38,7 +59,8 @@ def predict(model: Model, images: jax.Array) -> jax.Array:
       (..., H, W, C) for a model of C channels; any leading axes.
 
   Returns:
-    float32 (..., H, W), from 0 to 1.
+    The maps of the model's config by name, float32 (..., H, W), 0 to 1:
+    'foreground', and perhaps those of `images.shape_maps`.
 
   Raises:
     ValueError: The shape does not fit the model's channels.
@@ -49,7 +71,13 @@ def predict(model: Model, images: jax.Array) -> jax.Array:
     images = images[..., None]
   _check_shape(images.shape, channels)
   stack = images.reshape(-1, *images.shape[-3:])
-  return _probabilities(model, stack).reshape(images.shape[:-1])
+  if model.config.decoding.turns:
+    maps = _over_turns(model, stack)
+  else:
+    maps = _maps(model, stack)
+  maps = maps.reshape(*images.shape[:-1], -1)
+  names = map_names(model.config.model)
+  return {name: maps[..., i] for i, name in enumerate(names)}
 
 
 def segment(model: Model, images: np.ndarray) -> np.ndarray:
@@ -67,13 +95,19 @@ def segment(model: Model, images: np.ndarray) -> np.ndarray:
   """
   if not np.isfinite(images).all():
     raise ValueError('the image holds NaN or infinite pixels')
-  probabilities = np.asarray(predict(model, images))
-  stack = probabilities.reshape(-1, *probabilities.shape[-2:])
+  maps = {k: np.asarray(v) for k, v in predict_maps(model, images).items()}
+  shape = maps['foreground'].shape
+  stacks = {k: v.reshape(-1, *shape[-2:]) for k, v in maps.items()}
+  settings = {name: float(value) for name, value in model.settings.items()}
   labels = [
-    decode.decode(probability, model.config.decoding, float(model.threshold))
-    for probability in stack
+    decode.decode(
+      {name: stack[i] for name, stack in stacks.items()},
+      model.config.decoding,
+      settings,
+    )
+    for i in range(len(stacks['foreground']))
   ]
-  return np.array(labels, np.int32).reshape(probabilities.shape)
+  return np.array(labels, np.int32).reshape(shape)
 
 
 def _check_shape(shape: tuple[int, ...], channels: int) -> None:
@@ -90,8 +124,21 @@ def _check_shape(shape: tuple[int, ...], channels: int) -> None:
   )
 
 
-def _probabilities(model: Model, images: jax.Array) -> jax.Array:
-  """Maps raw float32 (N, H, W, C) to probabilities (N, H, W)."""
+def _over_turns(model: Model, images: jax.Array) -> jax.Array:
+  """Averages the maps over flips and quarter turns of the images."""
+  total = 0.0
+  for turns in range(4):
+    for flip in (False, True):
+      seen = jnp.rot90(images, turns, (1, 2))
+      seen = jnp.flip(seen, 2) if flip else seen
+      maps = _maps(model, seen)
+      maps = jnp.flip(maps, 2) if flip else maps
+      total += jnp.rot90(maps, -turns, (1, 2))
+  return total / 8
+
+
+def _maps(model: Model, images: jax.Array) -> jax.Array:
+  """Maps raw float32 (N, H, W, C) to maps (N, H, W, M), 0 to 1."""
   config = model.config
   size = images.shape[1:3]
   small = normalize.resampled_shape(size, config.data.resample)
@@ -102,4 +149,4 @@ def _probabilities(model: Model, images: jax.Array) -> jax.Array:
 
   logits = fcn.apply(config.model, model.variables, jax.vmap(prepare)(images))
   restore = jax.vmap(lambda logit: normalize.resample(logit, size))
-  return jax.nn.sigmoid(restore(logits[..., None])[..., 0])
+  return jax.nn.sigmoid(restore(logits))

@@ -1,4 +1,4 @@
-"""GoogLeNet as a fully convolutional network: pixels to a logit a pixel.
+"""GoogLeNet as a fully convolutional network: pixels to maps of pixels.
 
 The classifier of GoogLeNet is replaced by a head that restores the input's
 size: one transposed convolution (J. Levine 2018; Long et al., CVPR 2015), or a
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cellseg_jax.config import ModelConfig, STRIDE
+from cellseg_jax.images.targets import map_names
 from cellseg_jax.model import inception
 from cellseg_jax.model.inception import Channels, ConvRelu, Inception, StemConv
 
@@ -129,7 +130,8 @@ class TransposedConvHead(nn.Module):
     x = x.reshape(n, rows * STRIDE, columns * STRIDE)
     # Half of the kernel's overhang lies before the first pixel.
     start = (m - 1) * STRIDE // 2
-    return x[:, start : start + h * STRIDE, start : start + w * STRIDE] + bias
+    x = x[:, start : start + h * STRIDE, start : start + w * STRIDE] + bias
+    return x[..., None]
 
 
 class SkipHead(nn.Module):
@@ -141,10 +143,12 @@ class SkipHead(nn.Module):
 
   Attributes:
     features: Channels at strides 16, 8, 4 and 2.
+    maps: Maps to predict.
     normalize: Builds the `Normalize` that follows each convolution.
   """
 
   features: tuple[int, ...]
+  maps: int
   normalize: Callable[[], inception.Normalize]
 
   @nn.compact
@@ -158,11 +162,13 @@ class SkipHead(nn.Module):
       x = doubled(conv(features, 1, f'up{stride}')(x, train))
       x += conv(features, 1, f'skip{stride}')(skip, train)
       x = conv(features, 3, f'mix{stride}')(x, train)
-    kernel = self.param('kernel', inception.DRAWN_LATER, (x.shape[-1],))
-    bias = self.param('bias', nn.initializers.zeros, ())
-    n, h, w = x.shape[:3]
+    shape = (x.shape[-1], self.maps)
+    kernel = self.param('kernel', inception.DRAWN_LATER, shape)
+    bias = self.param('bias', nn.initializers.zeros, (self.maps,))
+    x = x @ kernel + bias
+    n, h, w, m = x.shape
     # Linear, so that the last doubling leaves no blocks.
-    return jax.image.resize(x @ kernel + bias, (n, 2 * h, 2 * w), 'linear')
+    return jax.image.resize(x, (n, 2 * h, 2 * w, m), 'linear')
 
 
 def doubled(x: jax.Array) -> jax.Array:
@@ -197,7 +203,8 @@ class FCN(nn.Module):
     maps = GoogLeNet(config.width, lrn, normalize, name='body')(x, train)
     if config.head == 'skips':
       features = tuple(scaled(c, config.width) for c in SKIP_FEATURES)
-      logits = SkipHead(features, normalize, name='head')(maps, train)
+      outputs = len(map_names(config))
+      logits = SkipHead(features, outputs, normalize, name='head')(maps, train)
     else:
       logits = TransposedConvHead(config.head_kernel, name='head')(maps[-1])
     return logits[:, :height, :width]
@@ -241,8 +248,8 @@ def init(key: jax.Array, config: ModelConfig, channels: int) -> Variables:
 
 
 def _he_normal(draw: jax.Array) -> jax.Array:
-  """Scales standard normal values (kh, kw, in, out) to variance 2 / fan-in."""
-  return draw * math.sqrt(2 / math.prod(draw.shape[:3]))
+  """Scales standard normal values (..., in, out) to variance 2 / fan-in."""
+  return draw * math.sqrt(2 / math.prod(draw.shape[:-1]))
 
 
 def _head_kernel(draw: jax.Array, config: ModelConfig) -> jax.Array:
@@ -261,7 +268,7 @@ def _head_kernel(draw: jax.Array, config: ModelConfig) -> jax.Array:
 def apply(
   config: ModelConfig, variables: Variables, images: jax.Array
 ) -> jax.Array:
-  """Computes foreground logits, with running batch statistics.
+  """Computes the logits of all maps, with running batch statistics.
 
   Args:
     config: The network.
@@ -269,7 +276,7 @@ def apply(
     images: float32 (N, H, W, C), normalised; H and W of any size.
 
   Returns:
-    float32 (N, H, W), the logit of the probability that a pixel is cell.
+    float32 (N, H, W, M): the logits of the M maps of `map_names`.
   """
   return FCN(config).apply(variables, images)
 
@@ -280,7 +287,7 @@ def apply_train(
   images: jax.Array,
   axis_name: str | None = None,
 ) -> tuple[jax.Array, Variables]:
-  """Computes foreground logits as in training.
+  """Computes the logits of all maps as in training.
 
   Args:
     config: The network.
@@ -289,8 +296,8 @@ def apply_train(
     axis_name: Mapped axis over which batch statistics are averaged, or None.
 
   Returns:
-    float32 (N, H, W) logits, and the updated running statistics (empty without
-    batch normalisation).
+    float32 (N, H, W, M) logits, and the updated running statistics (empty
+    without batch normalisation).
   """
   logits, updated = FCN(config, axis_name).apply(
     variables, images, train=True, mutable=['batch_stats']

@@ -5,9 +5,11 @@ into the place in the image that each pixel of the crop is read from; then
 intensities change. All pure, all compiled (case study, "Method").
 """
 
+import math
 from typing import NamedTuple
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 
 from cellseg_jax.config import AugmentationConfig
@@ -19,12 +21,12 @@ class Batch(NamedTuple):
 
   Attributes:
     images: float32 (N, S, S, C), normalised.
-    foreground: float32 (N, S, S), 0 or 1.
+    targets: float32 (N, S, S, M), 0 to 1.
     weights: float32 (N, S, S), non-negative.
   """
 
   images: jax.Array
-  foreground: jax.Array
+  targets: jax.Array
   weights: jax.Array
 
 
@@ -51,14 +53,41 @@ def _crop(
   """Draws one crop; the arrays have no leading axis."""
   which, place, intensity = jax.random.split(key, 3)
   index = jax.random.choice(which, pool.chances.size, p=pool.chances)
-  coordinates = sample_coordinates(place, pool.sizes[index], config, size)
+  if config.centred:
+    index, middle = _choose_cell(which, index, pool, config)
+  else:
+    middle = None
+  extent = pool.sizes[index]
+  coordinates = sample_coordinates(place, extent, config, size, middle)
   crop = _read(pool, index, coordinates)
-  image = change_intensity(intensity, crop[..., :-2], config)
-  return Batch(image, crop[..., -2], crop[..., -1])
+  channels = pool.channels
+  image = change_intensity(intensity, crop[..., :channels], config)
+  return Batch(image, crop[..., channels:-1], crop[..., -1])
+
+
+def _choose_cell(
+  key: jax.Array, index: jax.Array, pool: Pool, config: AugmentationConfig
+) -> tuple[jax.Array, jax.Array]:
+  """Draws a cell to centre the crop on, or leaves the image as drawn.
+
+  Returns:
+    The image, int32 (), and row and column, int32 (2,); -1 for no cell.
+  """
+  chance_key, cell_key = jax.random.split(key)
+  cell = pool.cells[jax.random.randint(cell_key, (), 0, len(pool.cells))]
+  centred = jax.random.uniform(chance_key) < config.centred
+  return (
+    jnp.where(centred, cell[0], index),
+    jnp.where(centred, cell[1:], -1),
+  )
 
 
 def sample_coordinates(
-  key: jax.Array, extent: jax.Array, config: AugmentationConfig, size: int
+  key: jax.Array,
+  extent: jax.Array,
+  config: AugmentationConfig,
+  size: int,
+  middle: jax.Array | None = None,
 ) -> jax.Array:
   """Draws where in the image each pixel of a crop is read from.
 
@@ -67,6 +96,8 @@ def sample_coordinates(
     extent: int32 (2,), the image's height and width in pixels.
     config: Which changes, and how strong.
     size: Side of the crop in pixels.
+    middle: int32 (2,), a pixel to centre the crop on where not negative; None
+      is anywhere.
 
   Returns:
     float32 (S, S, 2), rows and columns in pixels, to be wrapped around the
@@ -95,6 +126,11 @@ def sample_coordinates(
   # A rolled crop may start anywhere; otherwise it starts where it fits.
   room = extent if config.roll else jnp.maximum(extent - size + 1, 1)
   origin = jax.random.randint(origin_key, (2,), 0, room)
+  if middle is not None:
+    around = middle - size // 2
+    if not config.roll:
+      around = jnp.clip(around, 0, room - 1)
+    origin = jnp.where(middle >= 0, around, origin)
   return grid + origin + (size - 1) / 2
 
 
@@ -123,7 +159,7 @@ def _read(pool: Pool, index: jax.Array, coordinates: jax.Array) -> jax.Array:
     coordinates: float32 (S, S, 2).
 
   Returns:
-    float32 (S, S, C + 2).
+    float32 (S, S, C + M + 1).
   """
   _, height, width, depth = pool.pixels.shape
   floor = jnp.floor(coordinates)
@@ -136,16 +172,18 @@ def _read(pool: Pool, index: jax.Array, coordinates: jax.Array) -> jax.Array:
   shares = jnp.where(
     corners == 1, fraction[..., None, :], 1 - fraction[..., None, :]
   ).prod(-1)
-  image = (values[..., :-2] * shares[..., None]).sum(-2)
+  channels = pool.channels
+  image = (values[..., :channels] * shares[..., None]).sum(-2)
   nearest = shares.argmax(-1)[..., None, None]
-  target = jnp.take_along_axis(values[..., -2:], nearest, axis=-2)[..., 0, :]
+  target = jnp.take_along_axis(values[..., channels:], nearest, axis=-2)
+  target = target[..., 0, :]
   return jnp.concatenate([image, target], axis=-1)
 
 
 def change_intensity(
   key: jax.Array, image: jax.Array, config: AugmentationConfig
 ) -> jax.Array:
-  """Changes an image by a random gain, offset and exponent.
+  """Changes an image by random gain, offset, exponent, blur and noise.
 
   Args:
     key: A JAX random key.
@@ -155,7 +193,10 @@ def change_intensity(
   Returns:
     float32 (S, S, C); the exponent applies to positive values alone.
   """
-  gain, offset, gamma = jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
+  curve_key, blur_key, noise_key = jax.random.split(key, 3)
+  gain, offset, gamma = jax.random.uniform(
+    curve_key, (3,), minval=-1.0, maxval=1.0
+  )
   if config.gamma > 1:
     positive = jnp.maximum(image, 1e-6)
     image = jnp.where(image > 1e-6, positive ** (config.gamma**gamma), image)
@@ -163,4 +204,34 @@ def change_intensity(
     image *= config.gain**gain
   if config.offset:
     image += config.offset * offset
+  if config.blur:
+    image = _blur(blur_key, image, config.blur)
+  if config.noise:
+    image = _add_noise(noise_key, image, config.noise)
   return image
+
+
+def _blur(key: jax.Array, image: jax.Array, most: float) -> jax.Array:
+  """Blurs by a Gaussian of random standard deviation, 0 to `most` pixels."""
+  reach = math.ceil(2 * most)
+  sigma = jax.random.uniform(key, minval=1e-3, maxval=most)
+  taps = jnp.exp(-0.5 * (jnp.arange(-reach, reach + 1) / sigma) ** 2)
+  taps /= taps.sum()
+  for axis in (0, 1):
+    pad = [(0, 0)] * 3
+    pad[axis] = (reach, reach)
+    padded = jnp.pad(image, pad, mode='edge')
+    image = sum(
+      tap * lax.slice_in_dim(padded, i, i + image.shape[axis], axis=axis)
+      for i, tap in enumerate(taps)
+    )
+  return image
+
+
+def _add_noise(key: jax.Array, image: jax.Array, most: float) -> jax.Array:
+  """Adds noise whose variance grows with the intensity, as shot noise does."""
+  strength_key, noise_key = jax.random.split(key)
+  strength = jax.random.uniform(strength_key, maxval=most)
+  # A tenth of the full range stands for background light and read noise.
+  deviation = strength * jnp.sqrt(0.1 + jnp.clip(image, 0, 1))
+  return image + deviation * jax.random.normal(noise_key, image.shape)

@@ -16,7 +16,7 @@ from orbax.checkpoint.checkpoint_managers import (
 
 from cellseg_jax.config import Config
 from cellseg_jax.model import fcn
-from cellseg_jax.training.step import TrainState, variables_of
+from cellseg_jax.training.step import TrainState, variables_of, variables_to_use
 
 
 class CheckpointError(ValueError):
@@ -77,7 +77,7 @@ class Checkpoints:
     self._manager.save(
       int(host.step),
       args=ocp.args.Composite(
-        variables=ocp.args.StandardSave(variables_of(host)),
+        variables=ocp.args.StandardSave(variables_to_use(host)),
         training=ocp.args.StandardSave(_rest(host)),
       ),
       metrics=dict(metrics or {}),
@@ -129,13 +129,16 @@ class Checkpoints:
     """
     like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     items = self._restore(
-      step, variables=variables_of(like), training=_rest(like)
+      step, variables=variables_to_use(like), training=_rest(like)
     )
+    variables, training = items['variables'], items['training']
+    latest = training['latest'] if like.average else variables
     return TrainState(
-      step=items['training']['step'],
-      params=items['variables']['params'],
-      batch_stats=items['variables'].get('batch_stats', {}),
-      opt_state=items['training']['opt_state'],
+      step=training['step'],
+      params=latest['params'],
+      batch_stats=latest.get('batch_stats', {}),
+      opt_state=training['opt_state'],
+      average=variables if like.average else {},
     )
 
   def restore_variables(self, step: int, config: Config) -> fcn.Variables:
@@ -185,4 +188,7 @@ def _check_shape(path: Any, like: np.ndarray, found: np.ndarray) -> None:
 
 
 def _rest(state: TrainState) -> dict[str, Any]:
-  return {'step': state.step, 'opt_state': state.opt_state}
+  rest = {'step': state.step, 'opt_state': state.opt_state}
+  if state.average:
+    rest['latest'] = variables_of(state)
+  return rest

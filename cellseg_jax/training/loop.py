@@ -18,12 +18,13 @@ from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.evaluation.assess import scalars
 from cellseg_jax.images.formats import ImageFileError
 from cellseg_jax.images.labels import LabelError
-from cellseg_jax.inference.load import load_best
+from cellseg_jax.inference.load import load_best, load_variables
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training import parallel
 from cellseg_jax.training.checkpoints import CheckpointError, Checkpoints
 from cellseg_jax.training.progress import MetricsLog, progress_bar
+from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.results import (
   evaluate_step,
   write_evaluation,
@@ -31,9 +32,10 @@ from cellseg_jax.training.results import (
 )
 from cellseg_jax.training.step import (
   init_state,
+  state_from,
   train_step,
   TrainState,
-  variables_of,
+  variables_to_use,
 )
 from cellseg_jax.validation import validate
 
@@ -64,9 +66,10 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   validate(config)
   parallel.check_batch_size(config.training.batch_size)
   workdir = pathlib.Path(workdir)
-  check_workdir(workdir, config)
   splits = load(config.data)
-  _describe(splits)
+  config = resolve(config, splits.train)
+  check_workdir(workdir, config)
+  _describe(splits, config)
   # Only now: a run refused for its data leaves no folder behind.
   workdir.mkdir(parents=True, exist_ok=True)
   if not (workdir / 'config.json').exists():
@@ -74,7 +77,7 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
 
   run = config.training
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
-  state = init_state(config, optimizer)
+  state = start_state(config, optimizer)
   with Checkpoints(workdir / 'checkpoints', run.best_metric) as checkpoints:
     last = checkpoints.latest_step()
     if last is not None:
@@ -168,7 +171,7 @@ def _make_updates(
         }
         log.write(step, **values)
         bar.write(_line(step, values))
-        metrics = {**values['validation'], 'threshold': evaluation['threshold']}
+        metrics = {**values['validation'], **evaluation['settings']}
         if checkpoints.is_best(metrics):
           write_evaluation(workdir / 'evaluation.json', evaluation)
         checkpoints.save(state, metrics)
@@ -211,13 +214,28 @@ def _stretches(
       start = time.monotonic()
 
 
+def start_state(
+  config: Config, optimizer: optax.GradientTransformation
+) -> TrainState:
+  """Returns the state before the first update: drawn, or of another run.
+
+  Raises:
+    CheckpointError: The other run's network differs in shape.
+    FileNotFoundError: There is no such run.
+  """
+  folder = config.training.init_from
+  if not folder:
+    return init_state(config, optimizer)
+  return state_from(load_variables(folder, config), config, optimizer)
+
+
 def _model(state: TrainState, config: Config) -> Model:
   """Returns the model of a training state, on one device."""
   variables = jax.device_put(
-    variables_of(state),
+    variables_to_use(state),
     jax.sharding.SingleDeviceSharding(jax.local_devices()[0]),
   )
-  return Model(variables, np.float32(config.decoding.threshold), config)
+  return Model(variables, {}, config)
 
 
 def _line(step: int, values: dict[str, dict[str, float]]) -> str:
@@ -236,14 +254,15 @@ def _not_finite(loss: float, step: int, last: int | None) -> str:
   )
 
 
-def _describe(splits: Splits) -> None:
+def _describe(splits: Splits, config: Config) -> None:
   """Prints what is trained on, and what is odd about it."""
   for warning in splits.warnings:
     print(f'Warning: {warning}')
   cells = sum(len(np.unique(im.labels[im.labels > 0])) for im in splits.train)
   print(
     f'Training on {len(splits.train)} images with {cells} cells; choosing on '
-    f'{splits.validation_source} ({len(splits.validation)} images)',
+    f'{splits.validation_source} ({len(splits.validation)} images); '
+    f'images are seen at {config.data.resample:g} of their size',
     flush=True,
   )
 
@@ -251,12 +270,13 @@ def _describe(splits: Splits) -> None:
 def _summarize(workdir: pathlib.Path, evaluation: dict[str, Any]) -> None:
   """Prints what was reached, and where to look."""
   validation = evaluation['validation']
+  settings = ', '.join(f'{k} {v:g}' for k, v in evaluation['settings'].items())
   print(
     f'Best at step {evaluation["step"]}, on {evaluation["validation_source"]}: '
     f'ROC AUC {validation["roc_auc"]:.4f}, '
     f'TPR {validation["tpr_at_fpr"]["0.05"]:.3f} at FPR 0.05, '
     f'F1 at IoU 0.5 {validation["f1"]["0.5"]:.3f} '
-    f'(threshold {evaluation["threshold"]:g})\n'
+    f'({settings})\n'
     f'Pictures: {workdir / "figures"}\n'
     f'Figures of merit: {workdir / "evaluation.json"}\n'
     f'Segment more images: cellseg segment --model {workdir} --out OUT PATH...',

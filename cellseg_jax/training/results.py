@@ -117,6 +117,6 @@ def _draw_augmentation(
     path,
     labelled.image,
     batch.images[0],
-    batch.foreground[0],
+    batch.targets[0, ..., 0],
     batch.weights[0],
   )

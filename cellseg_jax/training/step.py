@@ -22,12 +22,15 @@ class TrainState:
     batch_stats: Its running batch statistics; empty without batch
       normalisation.
     opt_state: The optimiser's state.
+    average: Running average of the variables; empty unless the optimiser's
+      config asks for it.
   """
 
   step: jax.Array
   params: fcn.Variables
   batch_stats: fcn.Variables
   opt_state: optax.OptState
+  average: fcn.Variables = struct.field(default_factory=dict)
 
 
 def init_state(
@@ -35,21 +38,58 @@ def init_state(
 ) -> TrainState:
   """Draws the initial state from the config's seed."""
   key = jax.random.fold_in(jax.random.key(config.training.seed), 0)
-  variables = fcn.init(key, config.model, config.data.channels)
+  return state_from(
+    fcn.init(key, config.model, config.data.channels), config, optimizer
+  )
+
+
+def state_from(
+  variables: fcn.Variables,
+  config: Config,
+  optimizer: optax.GradientTransformation,
+) -> TrainState:
+  """Returns the state before the first update of given variables."""
   return TrainState(
     step=jax.numpy.zeros((), jax.numpy.int32),
     params=variables['params'],
     batch_stats=variables.get('batch_stats', {}),
     opt_state=optimizer.init(variables['params']),
+    # Copied: a buffer that is donated must not be in the state twice.
+    average=jax.tree.map(jax.numpy.array, dict(variables))
+    if config.optimizer.average
+    else {},
   )
 
 
 def variables_of(state: TrainState) -> fcn.Variables:
-  """Returns the network's variables, as `fcn.init` does."""
+  """Returns the variables that training changes, as `fcn.init` does."""
   variables = {'params': state.params}
   if state.batch_stats:
     variables['batch_stats'] = state.batch_stats
   return variables
+
+
+def variables_to_use(state: TrainState) -> fcn.Variables:
+  """Returns the variables to evaluate and to save: the average, if any."""
+  return state.average or variables_of(state)
+
+
+def averaged(
+  average: fcn.Variables, variables: fcn.Variables, step: jax.Array, kept: float
+) -> fcn.Variables:
+  """Moves a running average towards new variables.
+
+  Args:
+    average: The average before.
+    variables: The new variables.
+    step: int32 (), updates made; the first ones keep less, so that the initial
+      values are soon forgotten.
+    kept: Share of the average that is kept, in the long run.
+  """
+  kept = jax.numpy.minimum(kept, step / (step + 10))
+  return jax.tree.map(
+    lambda a, v: kept * a + (1 - kept) * v, average, variables
+  )
 
 
 def sample_keys(seed: int, step: jax.Array, samples: jax.Array) -> jax.Array:
@@ -105,9 +145,7 @@ def train_step(
     logits, batch_stats = fcn.apply_train(
       config.model, variables, batch.images, axis_name
     )
-    total, weight = weighted_cross_entropy(
-      logits, batch.foreground, batch.weights
-    )
+    total, weight = weighted_cross_entropy(logits, batch.targets, batch.weights)
     return total, (weight, batch_stats)
 
   (total, (weight, batch_stats)), grads = jax.value_and_grad(
@@ -119,10 +157,15 @@ def train_step(
   weight = jax.numpy.maximum(weight, 1e-6)
   grads = jax.tree.map(lambda g: g / weight, grads)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  state = TrainState(
+  updated = TrainState(
     step=state.step + 1,
     params=optax.apply_updates(state.params, updates),
     batch_stats=batch_stats,
     opt_state=opt_state,
   )
-  return state, total / weight
+  if state.average:
+    average = averaged(
+      state.average, variables_of(updated), state.step, config.optimizer.average
+    )
+    updated = updated.replace(average=average)
+  return updated, total / weight

@@ -28,8 +28,8 @@ def test_images_lie_at_the_origin_and_padding_weighs_nothing():
   np.testing.assert_array_equal(pool.sizes, [[60, 40], [40, 80]])
   for image, pixels in zip(images, np.asarray(pool.pixels), strict=True):
     height, width = image.labels.shape
-    foreground, weight = targets.foreground_and_weight(
-      image.labels, image.valid, Config().targets
+    foreground, weight = targets.targets_and_weight(
+      image.labels, image.valid, ('foreground',), Config().targets
     )
     raw = image.image[..., None].astype(np.float32)
     expected = np.dstack(

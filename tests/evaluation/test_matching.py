@@ -1,17 +1,9 @@
 """Cell matching, by hand and against the independent scorer."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
-from scipy import ndimage
-from skimage.io import imread
 
 from cellseg_jax.evaluation import matching
-from cellseg_jax.inference.decode import threshold_components
-
-SHARED = pathlib.Path(__file__).parents[3] / 'shared'
 
 
 def strip(*runs):
@@ -142,43 +134,3 @@ def test_refuses_what_is_no_label_image():
     matching.match(labels, labels / 2)
   with pytest.raises(ValueError, match='-1'):
     matching.match(labels, -labels)
-
-
-def real_pairs(folder):
-  """Real labels, and labels decoded from a noisy copy of their edges."""
-  for path in sorted((SHARED / 'data' / folder / 'labels').glob('*.tif'))[:3]:
-    true = imread(path)
-    noise = np.random.default_rng(0).standard_normal(true.shape)
-    noise = ndimage.gaussian_filter(noise, 10)
-    inside = (true == np.roll(true, 3, 0)) & (true == np.roll(true, 2, 1))
-    predicted = threshold_components(
-      (true > 0) * inside * (noise < noise.std()),
-      threshold=0.5,
-      min_area=20,
-      fill_holes=True,
-      rim=2,
-    )
-    yield true, predicted
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason='../shared is not here')
-@pytest.mark.parametrize(
-  'folder',
-  ['neuroblastoma/train', 'phase_contrast/validation', 'dsb2018_fluo/train'],
-)
-def test_agrees_with_the_independent_scorer(folder):
-  path = SHARED / 'tools' / 'score.py'
-  spec = importlib.util.spec_from_file_location('score', path)
-  score = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(score)
-  pairs = list(real_pairs(folder))
-  expected = score.score(pairs)
-  counts = [matching.match(true, predicted) for true, predicted in pairs]
-  total = sum(counts[1:], counts[0])
-  scores = matching.f1(total)
-  assert 0.1 < scores[0.7] < 0.99
-  for threshold in (0.5, 0.6, 0.7, 0.8, 0.9):
-    assert round(scores[threshold], 4) == expected[f'f1@{threshold}']
-  assert round(matching.dice(total), 4) == expected['dice']
-  assert total.true_cells == expected['true']
-  assert total.predicted_cells == expected['predicted']

@@ -7,9 +7,11 @@ from cellseg_jax.config import TargetConfig
 from cellseg_jax.images.targets import (
   cut_gap,
   edges,
-  foreground_and_weight,
   resample_labels,
+  targets_and_weight,
 )
+
+FOREGROUND = ('foreground',)
 
 
 def picture(text):
@@ -124,7 +126,8 @@ def test_weights_and_foreground_of_touching_cells():
   valid = np.ones(TOUCHING.shape, bool)
   valid[2] = False
   config = TargetConfig(gap=1, edge_width=1, edge_weight=7.0)
-  foreground, weight = foreground_and_weight(TOUCHING, valid, config)
+  targets, weight = targets_and_weight(TOUCHING, valid, FOREGROUND, config)
+  foreground = targets[..., 0]
   assert foreground.dtype == weight.dtype == np.float32
   np.testing.assert_array_equal(foreground, cut_gap(TOUCHING, 1) > 0)
   assert (weight[2] == 0).all()
@@ -138,7 +141,7 @@ def test_without_overweight_all_pixels_count_alike():
   valid = np.random.default_rng(0).random(labels.shape) < 0.7
   for config in (TargetConfig(edge_weight=1.0), TargetConfig(edge_width=0)):
     np.testing.assert_array_equal(
-      foreground_and_weight(labels, valid, config)[1], valid
+      targets_and_weight(labels, valid, FOREGROUND, config)[1], valid
     )
 
 

@@ -7,14 +7,17 @@ from skimage.measure import label
 from skimage.morphology import remove_small_objects
 from skimage.segmentation import expand_labels
 
-from cellseg_jax.inference.decode import threshold_components
+from cellseg_jax.config import DecodingConfig
+from cellseg_jax.inference import decode as decode_lib
 
-PLAIN = {'threshold': 0.5, 'min_area': 0, 'fill_holes': False, 'rim': 0}
+PLAIN = {'min_area': 0, 'fill_holes': False, 'rim': 0}
 
 
-def decode(picture, **settings):
-  return threshold_components(
-    np.asarray(picture, np.float32), **(PLAIN | settings)
+def decode(picture, threshold=0.5, **filters):
+  return decode_lib.decode(
+    {'foreground': np.asarray(picture, np.float32)},
+    DecodingConfig(**(PLAIN | filters)),
+    {'threshold': threshold},
   )
 
 

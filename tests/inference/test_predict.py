@@ -37,7 +37,7 @@ line = pytest.mark.usefixtures('_line')
 
 def line_model(**parts):
   config = replace(Config(), **parts)
-  return Model(LINE, jnp.float32(0.6), config)
+  return Model(LINE, {'threshold': jnp.float32(0.6)}, config)
 
 
 def image(seed=0, shape=SIZE):
@@ -60,8 +60,11 @@ def test_prediction_is_normalisation_network_and_sigmoid(monkeypatch):
   raw = np.stack([image(0), image(1)], -1)
   normal = normalize.normalize(jnp.float32(raw), config.intensity)
   apply = quick.jit(fcn.apply, static_argnums=0)
-  expected = jax.nn.sigmoid(apply(config.model, variables, normal[None]))
-  found = predict(Model(variables, jnp.float32(0.5), config), raw)
+  logits = apply(config.model, variables, normal[None])[..., 0]
+  expected = jax.nn.sigmoid(logits)
+  found = predict(
+    Model(variables, {'threshold': jnp.float32(0.5)}, config), raw
+  )
   assert found.shape == SIZE
   assert found.dtype == jnp.float32
   np.testing.assert_allclose(found, expected[0], atol=1e-5)
@@ -133,7 +136,9 @@ def test_prediction_has_a_gradient_in_pixels_and_weights():
 def test_a_network_passes_gradients_to_pixels(monkeypatch):
   keep_few_blocks(monkeypatch)
   config = replace(Config(), model={'width': 0.05, 'head_kernel': 32})
-  model = Model(random_variables(config.model), jnp.float32(0.5), config)
+  model = Model(
+    random_variables(config.model), {'threshold': jnp.float32(0.5)}, config
+  )
   weight = np.random.default_rng(0).normal(size=(32, 32))
   slopes = quick.jit(
     jax.grad(lambda x: jnp.sum(weight * predict_lib.predict(model, x)))
@@ -149,7 +154,7 @@ def test_a_model_is_a_pytree_and_compiles_once():
   @jax.jit
   def use(model, raw):
     traces.append(1)
-    return predict_lib.predict(model, raw).mean() + model.threshold
+    return predict_lib.predict(model, raw).mean() + model.settings['threshold']
 
   raw = np.float32(image())
   before = use(model, raw)
@@ -225,7 +230,9 @@ def test_segmenting_follows_the_models_threshold():
   model = line_model(decoding={'min_area': 0, 'rim': 0, 'fill_holes': False})
   probabilities = np.asarray(predict(model, image()))
   for threshold in (0.45, 0.7):
-    found = segment(model.replace(threshold=jnp.float32(threshold)), image())
+    found = segment(
+      model.replace(settings={'threshold': jnp.float32(threshold)}), image()
+    )
     np.testing.assert_array_equal(found > 0, probabilities > threshold)
 
 
@@ -243,3 +250,33 @@ def test_the_public_names_are_these():
 
   assert cellseg_jax.predict is predict_lib.predict
   assert cellseg_jax.segment is predict_lib.segment
+
+
+def test_turns_average_over_flips_and_quarter_turns(monkeypatch):
+  keep_few_blocks(monkeypatch)
+  maps = 'foreground,distance,centre'
+  config = replace(
+    Config(), model={'width': 0.05, 'head': 'skips', 'maps': maps}
+  )
+  settings = {'threshold': jnp.float32(0.5)}
+  plain = Model(random_variables(config.model), settings, config)
+  turning = plain.replace(config=replace(config, decoding={'turns': True}))
+  compute = quick.jit(predict_lib.predict_maps)
+  raw = image(0, (40, 40))
+  found = compute(turning, raw)
+  assert set(found) == set(maps.split(','))
+  expected = np.zeros((40, 40))
+  for turns in range(4):
+    for axis in (None, 1):
+      turned = np.rot90(raw, turns)
+      turned = turned if axis is None else np.flip(turned, axis)
+      seen = np.asarray(
+        compute(plain, np.ascontiguousarray(turned))['distance']
+      )
+      seen = seen if axis is None else np.flip(seen, axis)
+      expected += np.rot90(seen, -turns) / 8
+  np.testing.assert_allclose(found['distance'], expected, atol=1e-5)
+  # And so a turned image has turned maps.
+  other = compute(turning, np.ascontiguousarray(np.rot90(raw)))
+  for name, values in found.items():
+    np.testing.assert_allclose(other[name], np.rot90(values), atol=1e-5)

@@ -88,7 +88,7 @@ def published(x, kernel):
     (stride, stride),
     'SAME',
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )[..., 0]
+  )
 
 
 @pytest.mark.parametrize('size', [32, 64, 96])
@@ -98,7 +98,7 @@ def test_the_head_is_a_transposed_convolution(size):
   head = TransposedConvHead(size)
   params = {'kernel': kernel, 'bias': np.float32(0.5)}
   result = quick.jit(head.apply)({'params': params}, x)
-  assert result.shape == (2, 96, 64)
+  assert result.shape == (2, 96, 64, 1)
   np.testing.assert_allclose(result, published(x, kernel) + 0.5, atol=1e-4)
 
 
@@ -118,14 +118,14 @@ def test_the_bilinear_head_interpolates(size):
   x = jnp.ones((1, 6, 6, 3))
   variables = initial_head(3, size, 'bilinear')
   apply = quick.jit(head.apply)
-  constant = np.asarray(apply(variables, x))[0, 64:-64, 64:-64]
+  constant = np.asarray(apply(variables, x))[0, 64:-64, 64:-64, 0]
   value = float(constant[0, 0])
   assert abs(value) > 0.01
   np.testing.assert_allclose(constant, value, rtol=1e-4)
   ramp = x * jnp.arange(6.0)[:, None, None]
   rows = (np.arange(64, 128) + 0.5) / 32 - 0.5
   np.testing.assert_allclose(
-    apply(variables, ramp)[0, 64:-64, 70], value * rows, rtol=1e-3
+    apply(variables, ramp)[0, 64:-64, 70, 0], value * rows, rtol=1e-3
   )
 
 
@@ -144,7 +144,7 @@ def test_any_size_is_given_back(size):
   logits = jax.eval_shape(
     lambda v, x: fcn.apply(config(), v, x), shapes(config(), 3), images
   )
-  assert logits.shape == (2, *size)
+  assert logits.shape == (2, *size, 1)
   assert logits.dtype == jnp.float32
 
 
@@ -230,7 +230,7 @@ def test_the_skip_head_sees_single_pixels():
   changed = image.at[0, 33, 50, 0].add(5.0)
   change = jnp.abs(
     fcn.apply(config, variables, changed) - fcn.apply(config, variables, image)
-  )[0]
+  )[0, ..., 0]
   assert change.shape == (64, 96)
   row, column = jnp.unravel_index(change.argmax(), change.shape)
   assert abs(int(row) - 33) <= 8
@@ -238,10 +238,8 @@ def test_the_skip_head_sees_single_pixels():
 
 
 def test_the_skip_head_takes_any_size():
-  config = ModelConfig(width=0.05, head='skips')
+  maps = 'foreground,distance,centre'
+  config = ModelConfig(width=0.05, head='skips', maps=maps)
   variables = fcn.init(jax.random.key(0), config, 1)
-  assert fcn.apply(config, variables, jnp.ones((2, 31, 5, 1))).shape == (
-    2,
-    31,
-    5,
-  )
+  logits = fcn.apply(config, variables, jnp.ones((2, 31, 5, 1)))
+  assert logits.shape == (2, 31, 5, 3)

@@ -60,7 +60,11 @@ def make_pool(*images, chances=None, padding=np.nan):
     place[: image.shape[0], : image.shape[1]] = image
   if chances is None:
     chances = np.full(len(images), 1 / len(images))
-  return Pool(pixels, sizes, np.float32(chances))
+  channels = pixels.shape[-1] - 2
+  return Pool(pixels, sizes, np.float32(chances), NO_CELL, channels)
+
+
+NO_CELL = np.zeros((1, 3), np.int32)
 
 
 def numbered(shape=(24, 30)):
@@ -75,7 +79,7 @@ def numbered(shape=(24, 30)):
 def crops(batch):
   """The batch as (N, S, S, C + 2), as the pool holds it."""
   return np.concatenate(
-    [batch.images, batch.foreground[..., None], batch.weights[..., None]], -1
+    [batch.images, batch.targets, batch.weights[..., None]], -1
   )
 
 
@@ -161,7 +165,7 @@ def test_rotation_is_by_any_angle():
 def test_targets_are_read_not_mixed():
   image = numbered()
   batch = draw(keys(16), make_pool(image), config(roll=True, rotate=True))
-  assert set(np.unique(batch.foreground)) == {0, 1}
+  assert set(np.unique(batch.targets[..., 0])) == {0, 1}
   assert set(np.unique(batch.weights)) == {0, 1, 5}
   assert np.unique(batch.images % 1).size > 100
 
@@ -179,10 +183,12 @@ def test_image_and_targets_move_together():
   pixels = np.asarray(batch.images[..., 0])
   pure = np.minimum(abs(pixels), abs(1 - pixels)) < 1e-5
   assert 0.5 < pure.mean() < 1
-  np.testing.assert_array_equal(batch.foreground[pure], pixels[pure].round())
+  np.testing.assert_array_equal(
+    batch.targets[..., 0][pure], pixels[pure].round()
+  )
   # Elsewhere the nearest of four pixels has a quarter of the mix at least.
-  assert np.abs(batch.foreground - pixels).max() <= 0.75 + 1e-5
-  np.testing.assert_array_equal(batch.weights, 1 + 4 * batch.foreground)
+  assert np.abs(batch.targets[..., 0] - pixels).max() <= 0.75 + 1e-5
+  np.testing.assert_array_equal(batch.weights, 1 + 4 * batch.targets[..., 0])
 
 
 def test_padding_is_never_read():
@@ -317,3 +323,60 @@ def test_gamma_bends_positive_values_alone():
   )
   assert 1 / 3 - 1e-4 <= exponents.min() < 0.35
   assert 2.85 < exponents.max() <= 3 + 1e-4
+
+
+def test_centred_crops_have_a_cell_in_their_middle():
+  image = numbered((40, 50))
+  cells = np.array([[0, 3, 4], [0, 20, 45], [1, 11, 12]], np.int32)
+  other = numbered((40, 50))
+  other[..., 0] += 10000
+  pool = make_pool(image, other).replace(cells=cells)
+  found = crops(draw(keys(90), pool, config(roll=True, centred=1.0)))
+  middles = found[:, SIZE // 2, SIZE // 2, 0]
+  expected = [image[3, 4, 0], image[20, 45, 0], other[11, 12, 0]]
+  counts = [int((middles == value).sum()) for value in expected]
+  assert sum(counts) == 90
+  assert min(counts) > 15
+  half = crops(draw(keys(90), pool, config(roll=True, centred=0.5)))
+  share = np.isin(half[:, SIZE // 2, SIZE // 2, 0], expected).mean()
+  assert 0.3 < share < 0.7
+
+
+def test_centred_crops_that_may_not_wrap_stay_inside():
+  image = numbered((40, 50))
+  pool = make_pool(image).replace(cells=np.array([[0, 3, 48]], np.int32))
+  found = crops(draw(keys(4), pool, config(centred=1.0)))
+  for crop in found:
+    np.testing.assert_array_equal(crop, image[:SIZE, 50 - SIZE :])
+
+
+def changed_image(image, n=64, **changes):
+  change = quick.jit(
+    jax.vmap(change_intensity, (0, None, None)), static_argnums=2
+  )
+  return np.asarray(change(keys(n), jnp.float32(image), config(**changes)))
+
+
+def test_blur_is_a_gaussian_of_random_width():
+  point = np.zeros((33, 33, 1))
+  point[16, 16] = 1
+  found = changed_image(point, blur=2.0)[..., 0]
+  np.testing.assert_allclose(found.sum((1, 2)), 1, rtol=1e-5)
+  y = np.arange(33) - 16
+  deviation = np.sqrt((found.sum(2) * y**2).sum(1))
+  assert deviation.min() < 0.5
+  assert 1.5 < deviation.max() <= 2
+  np.testing.assert_allclose(found, found.transpose(0, 2, 1), atol=1e-6)
+  level = np.full((9, 9, 2), 0.7)
+  np.testing.assert_allclose(changed_image(level, blur=2.0), 0.7, rtol=1e-5)
+
+
+def test_noise_grows_with_the_intensity():
+  image = np.zeros((64, 64, 1))
+  image[32:] = 0.9
+  found = changed_image(image, noise=0.2)[..., 0] - image[..., 0]
+  dark, bright = found[:, :32].std((1, 2)), found[:, 32:].std((1, 2))
+  np.testing.assert_allclose(bright / dark, np.sqrt(10), rtol=0.15)
+  assert dark.min() < 0.01
+  assert 0.05 < dark.max() < 0.2 * np.sqrt(0.1) * 1.05
+  assert abs(found.mean()) < 0.01

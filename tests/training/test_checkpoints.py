@@ -11,7 +11,7 @@ from cellseg_jax.inference.load import load_model
 from cellseg_jax.serialization import replace
 from cellseg_jax.training.checkpoints import CheckpointError, Checkpoints
 from cellseg_jax.training.optimizer import make_optimizer
-from cellseg_jax.training.step import TrainState
+from cellseg_jax.training.step import TrainState, variables_of
 
 OPTIMIZER = make_optimizer(Config().optimizer, 100)
 
@@ -178,3 +178,15 @@ def test_a_folder_without_a_model_is_named_and_not_created(tmp_path):
   with pytest.raises(FileNotFoundError, match='absent: no trained model here'):
     load_model(folder)
   assert not folder.exists()
+
+
+def test_an_average_is_what_is_used_and_all_comes_back(tmp_path):
+  average = variables_of(state_at(8))
+  state = state_at(3).replace(average=average)
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    checkpoints.save(state)
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    like = state_at(0).replace(average=variables_of(state_at(0)))
+    equal(checkpoints.restore(3, like), state)
+    with pytest.raises(CheckpointError):
+      checkpoints.restore(3, state_at(0))

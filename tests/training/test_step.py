@@ -28,7 +28,10 @@ from cellseg_jax.training.step import (
   train_step,
   TrainState,
   variables_of,
+  variables_to_use,
 )
+
+NO_CELL = jnp.zeros((1, 3), jnp.int32)
 
 CONFIG = replace(
   Config(),
@@ -46,7 +49,9 @@ def pool():
     weight = np.where(np.arange(48) < 24 * seed, 0, 1 + 4 * (labels > 0))
     pixels.append(np.dstack([image / 120, labels > 0, weight]))
   sizes = jnp.array([[40, 48], [40, 48]])
-  return Pool(jnp.float32(np.stack(pixels)), sizes, jnp.array([0.5, 0.5]))
+  return Pool(
+    jnp.float32(np.stack(pixels)), sizes, jnp.array([0.5, 0.5]), NO_CELL
+  )
 
 
 def state_of(variables, optimizer, step=0):
@@ -116,7 +121,8 @@ def test_the_update_is_the_gradient_of_one_weighted_mean(monkeypatch, pool):
     keys, pool, CONFIG.augmentation, 32
   )
   x = np.asarray(batch.images[..., 0], np.float64)
-  y, weights = (np.asarray(a, np.float64) for a in batch[1:])
+  y = np.asarray(batch.targets[..., 0], np.float64)
+  weights = np.asarray(batch.weights, np.float64)
   before = LINE['params']
   logits = before['slope'] * x + before['offset']
   losses = np.logaddexp(0, logits) - y * logits
@@ -297,7 +303,9 @@ def test_a_step_returns_the_types_it_was_given():
   )
   optimizer = make_optimizer(config.optimizer, 10)
   state = init_state(config, optimizer)
-  pool = Pool(jnp.ones((1, 40, 40, 3)), jnp.array([[40, 40]]), jnp.ones(1))
+  pool = Pool(
+    jnp.ones((1, 40, 40, 3)), jnp.array([[40, 40]]), jnp.ones(1), NO_CELL
+  )
   step = functools.partial(
     train_step, config=config, optimizer=optimizer, batch_size=1
   )
@@ -307,3 +315,28 @@ def test_a_step_returns_the_types_it_was_given():
     return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
 
   assert types(after) == types(state)
+
+
+def test_the_average_follows_the_weights(monkeypatch, pool):
+  use_a_line(monkeypatch)
+  config = replace(CONFIG, optimizer={'average': 0.5})
+  sgd = optax.sgd(0.5)
+  step = quick.jit(step_function(sgd, config=config))
+  state = init_state(config, sgd)
+  assert variables_to_use(state) is state.average
+  expected = dict(LINE['params'])
+  for number in range(3):
+    state, _ = step(state, pool, 0)
+    kept = min(0.5, number / (number + 10))
+    for name, value in state.params.items():
+      expected[name] = kept * expected[name] + (1 - kept) * float(value)
+      found = state.average['params'][name]
+      assert found == pytest.approx(expected[name], rel=1e-5)
+  assert expected['slope'] != pytest.approx(float(state.params['slope']))
+
+
+def test_without_an_average_the_weights_are_used(monkeypatch):
+  use_a_line(monkeypatch)
+  state = init_state(CONFIG, optax.sgd(0.5))
+  assert state.average == {}
+  assert variables_to_use(state) == variables_of(state)

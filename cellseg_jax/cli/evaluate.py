@@ -1,0 +1,150 @@
+"""`cellseg evaluate`: predicted label images against true ones."""
+
+import argparse
+import json
+import pathlib
+import sys
+from typing import Any
+
+# Of the many metrics, those printed; --json has them all.
+IOU_PRINTED = ('0.5', '0.7', '0.8', '0.9')
+
+
+class PairingError(ValueError):
+  """The two folders do not hold label images of the same names."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command's arguments."""
+  parser.add_argument(
+    '--labels', required=True, metavar='DIR', help='folder of true labels'
+  )
+  parser.add_argument(
+    '--predictions',
+    required=True,
+    metavar='DIR',
+    help='folder of predicted labels, of the same file names',
+  )
+  parser.add_argument(
+    '--images', metavar='DIR', help='folder of images to draw the errors on'
+  )
+  parser.add_argument(
+    '--pictures',
+    metavar='DIR',
+    help='folder for the pictures of the errors (default: errors/ in the '
+    'folder of predictions)',
+  )
+  parser.add_argument(
+    '--json', metavar='FILE', help='where to write all metrics'
+  )
+
+
+def run(arguments: argparse.Namespace) -> int:
+  """Prints the metrics, per image and pooled; draws the errors.
+
+  Args:
+    arguments: As declared by `add_arguments`.
+
+  Returns:
+    0; 2 where the folders do not fit each other or a file is faulty.
+  """
+  from cellseg_jax.images.formats import ImageFileError
+
+  try:
+    report = evaluate_folders(arguments)
+  except (PairingError, ImageFileError, ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  if arguments.json:
+    text = json.dumps(report, indent=1) + '\n'
+    pathlib.Path(arguments.json).write_text(text)
+  return 0
+
+
+def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
+  """Compares two folders; returns `pooled` and `images` (by name)."""
+  # Imported late: `cellseg --help` does not wait for it.
+  from cellseg_jax.evaluation import scores
+  from cellseg_jax.evaluation.outlines import COLOURS, draw_errors
+  from cellseg_jax.images import formats
+
+  pairs = pair_by_name(
+    pathlib.Path(arguments.labels), pathlib.Path(arguments.predictions)
+  )
+  folder = pathlib.Path(
+    arguments.pictures or pathlib.Path(arguments.predictions) / 'errors'
+  )
+  images = {}
+  if arguments.images:
+    listed = formats.list_images(pathlib.Path(arguments.images))
+    images = {path.stem: path for path in listed}
+  folder.mkdir(parents=True, exist_ok=True)
+  counts, report = [], {}
+  for true_path, predicted_path in pairs:
+    name = true_path.stem
+    true = formats.read_labels(true_path)
+    predicted = formats.read_labels(predicted_path)
+    if true.shape != predicted.shape:
+      raise PairingError(
+        f'{predicted_path} is {predicted.shape}, {true_path} {true.shape}'
+      )
+    counts.append(scores.count(true, predicted))
+    report[name] = scores.metrics(counts[-1])
+    print(_line(name, report[name]), flush=True)
+    image = formats.read_image(images[name]) if name in images else None
+    picture = draw_errors(true, predicted, image)
+    formats.write_picture(folder / f'{name}.png', picture)
+  pooled = scores.metrics(scores.pool(counts))
+  print(_line(f'all {len(pairs)}', pooled))
+  for name in ('precision', 'recall', 'ap'):
+    print(f'{name}: {_at(pooled[name])}')
+  others = ('mean_ap', 'pq', 'seg', 'det', 'aji', 'boundary_f1', 'dice')
+  print(', '.join(f'{name} {pooled[name]:.4f}' for name in others))
+  key = ', '.join(f'{name} {_hex(rgb)}' for name, rgb in COLOURS.items())
+  print(f'Pictures of the errors: {folder} ({key})')
+  return {'pooled': pooled, 'images': report}
+
+
+def pair_by_name(
+  labels: pathlib.Path, predictions: pathlib.Path
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
+  """Pairs the label images of two folders by their names without suffix.
+
+  Raises:
+    FileNotFoundError: A folder is not there.
+    PairingError: A true label image has no prediction, or there is none.
+  """
+  from cellseg_jax.images import formats
+
+  for folder in (labels, predictions):
+    if not folder.is_dir():
+      raise FileNotFoundError(f'{folder}: no such folder')
+  true = formats.list_images(labels)
+  predicted = {path.stem: path for path in formats.list_images(predictions)}
+  if not true:
+    raise PairingError(f'{labels}: no label image in this folder')
+  absent = [path.name for path in true if path.stem not in predicted]
+  if absent:
+    raise PairingError(
+      f'{predictions}: no prediction for {len(absent)} of {len(true)} label '
+      f'images: {", ".join(absent)}'
+    )
+  return [(path, predicted[path.stem]) for path in true]
+
+
+def _line(name: str, values: dict[str, Any]) -> str:
+  errors = ', '.join(
+    f'{kind} {values[kind]}' for kind in ('merged', 'split', 'missed', 'extra')
+  )
+  return (
+    f'{name}: true {values["true"]}, predicted {values["predicted"]}, '
+    f'f1 {_at(values["f1"])}, {errors}'
+  )
+
+
+def _at(values: dict[str, float]) -> str:
+  return ' '.join(f'{values[iou]:.4f}@{iou}' for iou in IOU_PRINTED)
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+  return '#' + ''.join(f'{part:02x}' for part in colour)

@@ -1,0 +1,100 @@
+"""Chooses a decoder's settings on labelled images."""
+
+from collections.abc import Sequence
+import functools
+import operator
+from typing import NamedTuple
+
+from cellseg_jax.config import DecodingConfig
+from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.evaluation import matching
+from cellseg_jax.evaluation.evaluate import check_pairs, match_decoded
+from cellseg_jax.inference.decode import (
+  DECODERS,
+  default_settings,
+  fixed_settings,
+  Maps,
+  Settings,
+)
+
+
+class Trial(NamedTuple):
+  """A row of the search's table.
+
+  Attributes:
+    settings: The decoder's settings by name.
+    f1: F1 at IoU 0.5, cells pooled.
+    mean_f1: Mean F1 over IoU 0.5 to 0.9.
+  """
+
+  settings: dict[str, float]
+  f1: float
+  mean_f1: float
+
+
+def choose_settings(
+  maps: Sequence[Maps],
+  images: Sequence[LabelledImage],
+  decoding: DecodingConfig,
+) -> tuple[dict[str, float], list[Trial]]:
+  """Chooses the settings of the highest objective, cells pooled.
+
+  Settings are varied one at a time over their candidates, from the first of
+  each, until no single change improves; among equals the earlier candidate
+  stays.
+
+  Args:
+    maps: The maps of every image by name, float (H, W), 0 to 1.
+    images: The labelled images, in the same order.
+    decoding: The decoder, the objective, and settings that are fixed.
+
+  Returns:
+    Settings by name, and a row for every combination that was tried.
+
+  Raises:
+    ValueError: Numbers or shapes differ, or a map holds NaN.
+  """
+  check_pairs(maps, images)
+  fixed = fixed_settings(decoding)
+  candidates = {
+    name: values
+    for name, values in DECODERS[decoding.method].candidates.items()
+    if name not in fixed
+  }
+  trials: dict[tuple[float, ...], Trial] = {}
+
+  def merit(settings: Settings) -> tuple[float, float]:
+    key = tuple(settings.values())
+    if key not in trials:
+      trials[key] = _try(maps, images, decoding, settings)
+    trial = trials[key]
+    if decoding.objective == 'f1':
+      return trial.f1, trial.mean_f1
+    return trial.mean_f1, trial.f1
+
+  best = default_settings(decoding)
+  improved = True
+  while improved:
+    before = merit(best)
+    for name, values in candidates.items():
+      best = max(({**best, name: value} for value in values), key=merit)
+    improved = merit(best) > before
+  return best, list(trials.values())
+
+
+def _try(
+  maps: Sequence[Maps],
+  images: Sequence[LabelledImage],
+  decoding: DecodingConfig,
+  settings: Settings,
+) -> Trial:
+  counts = functools.reduce(
+    operator.add,
+    (
+      match_decoded(one, image, decoding, settings)
+      for one, image in zip(maps, images, strict=True)
+    ),
+  )
+  return Trial(
+    dict(settings), matching.f1(counts)[0.5], matching.mean_f1(counts)
+  )

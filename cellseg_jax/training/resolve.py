@@ -1,0 +1,45 @@
+"""What a config leaves to be derived from the training labels."""
+
+from collections.abc import Sequence
+import math
+
+import numpy as np
+
+from cellseg_jax.config import Config
+from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.serialization import replace
+
+
+def resolve(config: Config, images: Sequence[LabelledImage]) -> Config:
+  """Sets the fields that follow from the cells.
+
+  Args:
+    config: As given.
+    images: The training images; at least one has a cell.
+
+  Returns:
+    The config with `data.resample` for the wanted `data.cell_diameter`, and
+    with `decoding.min_area` and `decoding.rim` where they are -1.
+  """
+  areas = cell_areas(images)
+  data, decoding = {}, {}
+  if config.data.cell_diameter:
+    diameter = math.sqrt(4 * np.median(areas) / math.pi)
+    factor = config.data.cell_diameter / diameter
+    data['resample'] = float(np.clip(round(factor, 3), 0.05, 8))
+  resample = data.get('resample', config.data.resample)
+  if config.decoding.min_area < 0:
+    # Specks in hand-made labels must not set the scale.
+    decoding['min_area'] = max(1, int(np.percentile(areas, 2) / 4))
+  if config.decoding.rim < 0:
+    decoding['rim'] = round(config.targets.gap / resample)
+  return replace(config, data=data, decoding=decoding)
+
+
+def cell_areas(images: Sequence[LabelledImage]) -> np.ndarray:
+  """Returns the pixels of every labelled cell of all images, int64 (K,)."""
+  areas = []
+  for image in images:
+    labels = image.labels[image.valid & (image.labels > 0)]
+    areas.append(np.unique(labels, return_counts=True)[1])
+  return np.concatenate(areas)

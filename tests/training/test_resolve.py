@@ -1,0 +1,58 @@
+"""What follows from the training labels."""
+
+import numpy as np
+import pytest
+
+from cellseg_jax.config import Config
+from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.serialization import replace
+from cellseg_jax.training.resolve import cell_areas, resolve
+
+
+def squares(*sides):
+  """An image with a square cell of each side, far apart."""
+  labels = np.zeros((120, 120 * len(sides)), np.int32)
+  for value, side in enumerate(sides, 1):
+    left = 120 * (value - 1)
+    labels[:side, left : left + side] = value
+  return LabelledImage('squares', labels, labels, labels >= 0)
+
+
+def test_the_median_cell_gets_the_wanted_diameter():
+  images = [squares(50, 100), squares(20, 50, 60)]
+  config = replace(Config(), data={'cell_diameter': 28.21})
+  # A square of side 50 has the area of a disc of diameter 56.42.
+  assert resolve(config, images).data.resample == pytest.approx(0.5, abs=1e-3)
+
+
+def test_the_smallest_cell_and_the_rim_follow():
+  config = replace(
+    Config(),
+    data={'resample': 0.25},
+    targets={'gap': 1},
+    decoding={'min_area': -1, 'rim': -1},
+  )
+  resolved = resolve(config, [squares(*[40] * 9)])
+  assert resolved.decoding.min_area == 400
+  assert resolved.decoding.rim == 4
+
+
+def test_what_is_given_stays():
+  config = replace(
+    Config(), data={'resample': 0.7}, decoding={'min_area': 3, 'rim': 2}
+  )
+  assert resolve(config, [squares(30)]) == config
+  wanted = replace(
+    config, data={'cell_diameter': 20.0}, decoding={'min_area': -1}
+  )
+  once = resolve(wanted, [squares(30)])
+  assert resolve(once, [squares(30)]) == once
+
+
+def test_only_valid_pixels_are_measured():
+  image = squares(10, 20)
+  valid = np.ones(image.labels.shape, bool)
+  valid[:, 120:] = False
+  half = LabelledImage('half', image.image, image.labels, valid)
+  assert cell_areas([half]).tolist() == [100]
+  assert sorted(cell_areas([image, half])) == [100, 100, 400]
