@@ -23,7 +23,14 @@ STEPS = 12
 
 TINY = {
   'data.dataset': 'labelled_folder',
+  'data.cell_diameter': 10,
   'model.width': 0.05,
+  'model.head': 'skips',
+  'model.maps': 'foreground,distance,centre',
+  'optimizer.average': 0.9,
+  'decoding.method': 'ascent',
+  'decoding.min_area': -1,
+  'decoding.rim': -1,
   'training.steps': STEPS,
   'training.batch_size': 4,
   'training.crop_size': 32,
@@ -125,6 +132,11 @@ def test_training_leaves_what_it_promises(trained):
     assert '0.5' in figures['f1']
     assert 0 <= figures['dice'] <= 1
   assert evaluation['step'] in (6, 12)
+  settings = evaluation['settings']
+  assert set(settings) == {'threshold', 'centre_share', 'depth'}
+  rows = (workdir / 'decoding.csv').read_text().splitlines()
+  assert rows[0] == 'threshold,centre_share,depth,f1,mean_f1'
+  assert len(rows) == 1 + len(evaluation['trials']) > 10
   names = {path.name for path in (workdir / 'figures').iterdir()}
   assert names == {
     'training_image.png',
@@ -160,6 +172,45 @@ def test_a_finished_run_says_so_and_changes_nothing(data, trained):
   assert result.returncode == 0
   assert 'Going on from step 12 of 12' in result.stdout
   assert (workdir / 'metrics.jsonl').read_text() == before
+
+
+def test_the_resolved_config_is_enough_to_repeat_the_run(trained):
+  workdir, _ = trained
+  config = json.loads((workdir / 'config.json').read_text())
+  # Discs of diameter 13 seen at a diameter of 10.
+  assert 0.7 < config['data']['resample'] < 0.85
+  assert config['decoding']['min_area'] > 0
+  assert config['decoding']['rim'] == 1
+
+
+def test_a_run_starts_from_the_weights_of_another(data, trained, tmp_path):
+  result = run(
+    command(
+      data,
+      tmp_path / 'tuned',
+      training__init_from=trained[0],
+      training__steps=1,
+      training__evaluate_every=1,
+      optimizer__learning_rate=1e-12,
+      optimizer__average=0,
+    )
+  )
+  assert result.returncode == 0, result.stderr
+  expected = arrays(trained[0])
+  for name, value in arrays(tmp_path / 'tuned').items():
+    if 'params' in name:
+      np.testing.assert_allclose(value, expected[name], atol=1e-8)
+
+
+def test_weights_that_do_not_fit_are_refused(data, trained, tmp_path):
+  for fields, message in (
+    ({'training__init_from': trained[0], 'model__width': 0.1}, 'shape'),
+    ({'training__init_from': tmp_path}, 'no trained model here'),
+  ):
+    result = run(command(data, tmp_path / 'run', **fields))
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert not (tmp_path / 'run').exists()
 
 
 def test_a_folder_of_another_run_is_refused(data, trained):
@@ -244,6 +295,8 @@ def test_segment_writes_labels_and_a_line_a_file(trained, tmp_path):
       str(workdir),
       '--out',
       str(tmp_path / 'out'),
+      '--list-below',
+      '1',
       str(images),
     ]
   )
@@ -251,11 +304,14 @@ def test_segment_writes_labels_and_a_line_a_file(trained, tmp_path):
   assert 'bad.png: failed' in result.stderr
   assert sum(' cells, ' in line for line in result.stdout.splitlines()) == 2
   model = cellseg_jax.load_model(workdir)
+  listed = 0
   for seed, name in enumerate(['one', 'two']):
     labels = imread(tmp_path / 'out' / f'{name}.tif')
     assert labels.dtype == np.uint16
     image = cells(seed)[0]
     np.testing.assert_array_equal(labels, cellseg_jax.segment(model, image))
+    listed += int(labels.max())
+  assert result.stdout.count('confidence 0.') == listed > 0
 
 
 IMPORTS = """

@@ -17,6 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--out', required=True, metavar='OUT', help='folder for the label images'
   )
   parser.add_argument(
+    '--list-below',
+    type=_share,
+    default=0.0,
+    metavar='P',
+    help='list the cells of a confidence (mean probability) below P, 0 to 1',
+  )
+  parser.add_argument(
     'paths', nargs='+', metavar='PATH', help='images, or folders of images'
   )
 
@@ -48,13 +55,19 @@ def run(arguments: argparse.Namespace) -> int:
   for image, target in zip(images, targets, strict=True):
     start = time.monotonic()
     try:
-      cells = files.segment_file(model, image, target)
+      confidence = files.segment_file(model, image, target)
     except files.FAULTS as error:
       failed.append(image)
       print(f'{image}: failed: {error}', file=sys.stderr, flush=True)
     else:
       seconds = time.monotonic() - start
-      print(f'{image} -> {target}: {cells} cells, {seconds:.1f} s', flush=True)
+      print(
+        f'{image} -> {target}: {confidence.size} cells, {seconds:.1f} s',
+        flush=True,
+      )
+      for cell, value in enumerate(confidence, 1):
+        if value < arguments.list_below:
+          print(f'  label {cell}: confidence {value:.2f}')
   if failed:
     print(
       f'{len(failed)} of {len(images)} images failed: '
@@ -62,3 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
       file=sys.stderr,
     )
   return 1 if failed else 0
+
+
+def _share(text: str) -> float:
+  value = float(text)
+  if not 0 <= value <= 1:
+    raise argparse.ArgumentTypeError(f'must be 0 to 1, found {text}')
+  return value

@@ -8,7 +8,7 @@ step is local or a merge of pieces, so that parts of an image give the labels of
 the whole.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,9 +18,6 @@ CANDIDATES = {
   'centre_share': (0.5, 0.0, 0.25, 0.75, 1.0),
   'depth': (0.1, 0.02, 0.04, 0.07, 0.15, 0.2, 0.3),
 }
-
-# Half of the eight neighbours; the others are their opposites.
-_STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
 def separate(
@@ -41,52 +38,48 @@ def separate(
   share = settings['centre_share']
   height = (1 - share) * maps['distance'] + share * maps['centre']
   foreground = maps['foreground'] > settings['threshold']
-  peaks = climb(height, foreground)
-  basins, passes = _passes(height, foreground, peaks)
-  owner = _merge(height.ravel()[basins], passes, settings['depth'])
-  return _number(peaks, foreground, basins[owner])
+  # Only the pixels of the foreground are worked on, as flat lists; around them
+  # lies a frame, so that every one has eight neighbours.
+  framed = np.pad(
+    np.where(foreground, height, -np.inf), 1, constant_values=-np.inf
+  )
+  pixels = np.flatnonzero(np.isfinite(framed))
+  place = np.full(framed.size, -1)
+  place[pixels] = np.arange(pixels.size)
+  row = framed.shape[1]
+  neighbours = [
+    place[pixels + step]
+    for step in (1, row, row + 1, row - 1, -1, -row, -row - 1, 1 - row)
+  ]
+  heights = framed.ravel()[pixels]
+  peaks = climb(heights, neighbours)
+  basins, passes = _passes(heights, neighbours[:4], peaks)
+  owner = _merge(heights[basins], passes, settings['depth'])
+  labels = np.zeros(foreground.shape, np.int32)
+  labels[foreground] = _number(owner[np.searchsorted(basins, peaks)])
+  return labels
 
 
-def climb(height: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-  """Finds the peak that steepest ascent within the foreground leads to.
+def climb(heights: np.ndarray, neighbours: Sequence[np.ndarray]) -> np.ndarray:
+  """Finds the peak that steepest ascent leads to from each pixel.
 
   Args:
-    height: float (H, W).
-    foreground: bool (H, W).
+    heights: float (P,), of the pixels of the foreground.
+    neighbours: int64 (P,) for each direction: the place of each pixel's
+      neighbour in the list, -1 where that is background.
 
   Returns:
-    Flat index of each pixel's peak, int64 (H, W); of background, its own. Of
-    equal heights the later pixel counts as higher.
+    The place of each pixel's peak, int64 (P,). Of equal heights the later
+    pixel counts as higher.
   """
-  rows, columns = height.shape
-  index = np.arange(height.size).reshape(height.shape)
-  best = np.where(foreground, height, -np.inf)
-  start, parent = best.copy(), index.copy()
-  for dy, dx in (*_STEPS, *((-y, -x) for y, x in _STEPS)):
-    here, there = _pair(dy, dx, rows, columns)
-    value, other = start[there], index[there]
-    higher = (value > best[here]) | (
-      (value == best[here]) & (other > parent[here])
-    )
-    higher &= foreground[here] & foreground[there]
-    best[here] = np.where(higher, value, best[here])
-    parent[here] = np.where(higher, other, parent[here])
-  return _roots(parent.ravel()).reshape(height.shape)
-
-
-def _pair(
-  dy: int, dx: int, rows: int, columns: int
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-  """Slices of all pixels with a neighbour at (dy, dx), and of those."""
-  here = (
-    slice(max(-dy, 0), rows - max(dy, 0)),
-    slice(max(-dx, 0), columns - max(dx, 0)),
-  )
-  there = (
-    slice(max(dy, 0), rows + min(dy, 0)),
-    slice(max(dx, 0), columns + min(dx, 0)),
-  )
-  return here, there
+  best, parent = heights.copy(), np.arange(heights.size)
+  for other in neighbours:
+    value = heights[other]
+    higher = (value > best) | ((value == best) & (other > parent))
+    higher &= other >= 0
+    best = np.where(higher, value, best)
+    parent = np.where(higher, other, parent)
+  return _roots(parent)
 
 
 def _roots(parent: np.ndarray) -> np.ndarray:
@@ -99,22 +92,26 @@ def _roots(parent: np.ndarray) -> np.ndarray:
 
 
 def _passes(
-  height: np.ndarray, foreground: np.ndarray, peaks: np.ndarray
+  heights: np.ndarray, neighbours: Sequence[np.ndarray], peaks: np.ndarray
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
   """Finds which basins touch, and how high the pass between them is.
 
+  Args:
+    heights: As for `climb`.
+    neighbours: As for `climb`, of four directions, not two of them opposite.
+    peaks: As `climb` returns.
+
   Returns:
-    The flat index of every basin's peak, sorted; and for every pair of
-    touching pixels of two basins the places of both in that list and the lower
-    of the pixels' heights.
+    The place of every basin's peak, sorted; and for every pair of touching
+    pixels of two basins the numbers of both and the lower of the heights.
   """
-  basins = np.unique(peaks[foreground])
+  basins = np.unique(peaks)
   pairs = []
-  for step in _STEPS:
-    here, there = _pair(*step, *height.shape)
-    apart = foreground[here] & foreground[there] & (peaks[here] != peaks[there])
-    low = np.minimum(height[here], height[there])
-    pairs.append((peaks[here][apart], peaks[there][apart], low[apart]))
+  for other in neighbours:
+    apart = np.flatnonzero((other >= 0) & (peaks != peaks[other]))
+    beyond = other[apart]
+    low = np.minimum(heights[apart], heights[beyond])
+    pairs.append((peaks[apart], peaks[beyond], low))
   one, other, low = (np.concatenate(part) for part in zip(*pairs, strict=True))
   return basins, (
     np.searchsorted(basins, one),
@@ -164,21 +161,9 @@ def _merge(
     one, other, low = one[apart], other[apart], low[apart]
 
 
-def _number(
-  peaks: np.ndarray, foreground: np.ndarray, owner: np.ndarray
-) -> np.ndarray:
-  """Numbers the merged basins in the order of their first pixels.
-
-  Args:
-    peaks: As `climb` returns, (H, W).
-    foreground: bool (H, W).
-    owner: For each basin, in the order of its peaks, the peak of its cell.
-  """
-  basins = np.unique(peaks[foreground])
-  cells = owner[np.searchsorted(basins, peaks[foreground])]
+def _number(cells: np.ndarray) -> np.ndarray:
+  """Numbers cells from 1 in the order of their first pixels, int32 (P,)."""
   _, first, inverse = np.unique(cells, return_index=True, return_inverse=True)
   number = np.empty(first.size, np.int32)
   number[np.argsort(first)] = np.arange(1, first.size + 1)
-  labels = np.zeros(peaks.shape, np.int32)
-  labels[foreground] = number[inverse]
-  return labels
+  return number[inverse]

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 import pathlib
 
+import numpy as np
+
 from cellseg_jax.images import formats
-from cellseg_jax.inference.predict import Model, segment
+from cellseg_jax.inference.predict import Model, segment_with_confidence
 
 
 class InputError(ValueError):
@@ -72,7 +74,7 @@ def output_paths(
 
 def segment_file(
   model: Model, image: pathlib.Path, target: pathlib.Path
-) -> int:
+) -> np.ndarray:
   """Segments one file.
 
   Args:
@@ -81,13 +83,15 @@ def segment_file(
     target: The label image to write (TIFF).
 
   Returns:
-    The number of cells.
+    The confidence of cell 1 to n, float32 (n,), 0 to 1.
 
   Raises:
     ImageFileError: The file cannot be read.
     ValueError: The image does not fit the model.
     OSError: The label image cannot be written.
   """
-  labels = segment(model, formats.read_image(image))
+  labels, (confidence,) = segment_with_confidence(
+    model, formats.read_image(image)
+  )
   formats.write_labels(target, labels)
-  return int(labels.max())
+  return confidence

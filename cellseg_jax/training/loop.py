@@ -61,6 +61,7 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   Raises:
     ConfigError: A field is impossible, or the folder holds another run.
     LabelError: Training images or labels are faulty.
+    CheckpointError, FileNotFoundError: `training.init_from` cannot be used.
     TrainingError: The loss is no longer finite.
   """
   validate(config)
@@ -69,15 +70,15 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   splits = load(config.data)
   config = resolve(config, splits.train)
   check_workdir(workdir, config)
+  run = config.training
+  optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
+  state = start_state(config, optimizer)
   _describe(splits, config)
-  # Only now: a run refused for its data leaves no folder behind.
+  # Only now: a run that is refused leaves no folder behind.
   workdir.mkdir(parents=True, exist_ok=True)
   if not (workdir / 'config.json').exists():
     serialization.save(config, workdir / 'config.json')
 
-  run = config.training
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
-  state = start_state(config, optimizer)
   with Checkpoints(workdir / 'checkpoints', run.best_metric) as checkpoints:
     last = checkpoints.latest_step()
     if last is not None:

@@ -1,5 +1,6 @@
 """What a finished run leaves behind: its evaluation and its figures."""
 
+from collections.abc import Mapping, Sequence
 import json
 import pathlib
 from typing import Any
@@ -26,7 +27,7 @@ MOST_DRAWN = 4
 def write_results(
   workdir: pathlib.Path, model: Model, step: int, splits: Splits
 ) -> dict[str, Any]:
-  """Writes `evaluation.json` and `figures/` of a model.
+  """Writes `evaluation.json`, `decoding.csv` and `figures/` of a model.
 
   Args:
     workdir: The run's folder.
@@ -42,8 +43,19 @@ def write_results(
   if evaluation.get('step') != step:
     evaluation = evaluate_step(model, step, splits)
     write_evaluation(path, evaluation)
+  write_trials(workdir / 'decoding.csv', evaluation['trials'])
   write_figures(workdir / 'figures', model, evaluation, splits)
   return evaluation
+
+
+def write_trials(
+  path: pathlib.Path, trials: Sequence[Mapping[str, float]]
+) -> None:
+  """Writes the decoder settings that were tried, a row each, the best first."""
+  rows = sorted(trials, key=lambda trial: -trial['mean_f1'])
+  lines = [','.join(rows[0])]
+  lines += [','.join(f'{value:.6g}' for value in row.values()) for row in rows]
+  replace_text(path, '\n'.join(lines) + '\n')
 
 
 def evaluate_step(model: Model, step: int, splits: Splits) -> dict[str, Any]:
