@@ -1,116 +1,23 @@
-"""Whole runs, each in a process of its own, as a user would start them."""
+"""What a whole run leaves, and what follows from it."""
 
 import json
-import os
-import pathlib
-import signal
-import subprocess
 import sys
-import time
 
-import jax
 import numpy as np
 import pytest
-import quick
+from runs import (
+  arrays,
+  command,
+  kill_after_a_checkpoint,
+  losses,
+  run,
+  STEPS,
+)
 from skimage.io import imread
-from tiny_sets import cells, write_folder
+from tiny_sets import cells
 
 import cellseg_jax
 from cellseg_jax.images import formats
-
-ROOT = pathlib.Path(__file__).parents[1]
-STEPS = 12
-
-TINY = {
-  'data.dataset': 'labelled_folder',
-  'data.cell_diameter': 10,
-  'model.width': 0.05,
-  'model.head': 'skips',
-  'model.maps': 'foreground,distance,centre',
-  'optimizer.average': 0.9,
-  'decoding.method': 'ascent',
-  'decoding.min_area': -1,
-  'decoding.rim': -1,
-  'training.steps': STEPS,
-  'training.batch_size': 4,
-  'training.crop_size': 32,
-  'training.log_every': 1,
-  'training.checkpoint_every': 3,
-  'training.evaluate_every': 6,
-}
-
-
-def command(data, workdir, **fields):
-  """The command line of a tiny run on the images under `data`."""
-  fields = TINY | {
-    'data.path': data,
-    'data.cache': data.parent / 'cache',
-    **{name.replace('__', '.'): value for name, value in fields.items()},
-  }
-  return [
-    sys.executable,
-    str(ROOT / 'run_train.py'),
-    f'--workdir={workdir}',
-    *(f'--config.{field}={value}' for field, value in fields.items()),
-  ]
-
-
-def environment(devices):
-  """So many CPU devices, and programs compiled quickly: they run once."""
-  options = {k: str(v).lower() for k, v in quick.OPTIONS.items()}
-  flags = [f'--{option}={value}' for option, value in options.items()]
-  return os.environ | {
-    'JAX_NUM_CPU_DEVICES': str(devices),
-    'XLA_FLAGS': ' '.join(flags),
-  }
-
-
-def run(arguments, devices=1):
-  """Runs a command to its end on so many CPU devices."""
-  return subprocess.run(
-    arguments,
-    capture_output=True,
-    text=True,
-    check=False,
-    env=environment(devices),
-  )
-
-
-def kill_after_a_checkpoint(arguments, workdir, devices):
-  """Starts a run and kills it when its first checkpoint is whole."""
-  process = subprocess.Popen(
-    arguments,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-    env=environment(devices),
-  )
-  until = time.monotonic() + 300
-  while not (workdir / 'checkpoints' / '3').exists():
-    assert process.poll() is None
-    assert time.monotonic() < until
-    time.sleep(0.01)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-
-
-def arrays(workdir):
-  """All weights of the model of a run, by name."""
-  model = cellseg_jax.load_model(workdir)
-  flat, _ = jax.tree_util.tree_flatten_with_path(model.variables)
-  return {str(path): np.asarray(value) for path, value in flat}
-
-
-def losses(workdir):
-  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-  return [line['loss'] for line in map(json.loads, lines) if 'loss' in line]
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('end_to_end') / 'set'
-  write_folder(folder / 'train', ['a', 'b'])
-  write_folder(folder / 'validation', ['c'])
-  return folder
 
 
 @pytest.fixture(scope='module')
@@ -235,48 +142,6 @@ def test_a_killed_run_ends_in_the_same_weights(data, trained):
   assert losses(workdir) == losses(trained[0])
 
 
-def test_four_devices_train_as_one(data, tmp_path):
-  curves = {}
-  for devices in (1, 4):
-    workdir = tmp_path / str(devices)
-    result = run(
-      command(
-        data,
-        workdir,
-        training__steps=5,
-        training__evaluate_every=5,
-        # Crops of very unequal weight, some of them empty.
-        targets__edge_weight=50.0,
-        # As the quickstart: updates in proportion to the gradient. RMSprop's
-        # own first ones are its signs, those of rounding errors included.
-        optimizer__initial_scale=1.0,
-        optimizer__learning_rate=2e-4,
-      ),
-      devices,
-    )
-    assert result.returncode == 0, result.stderr
-    curves[devices] = losses(workdir)
-  np.testing.assert_allclose(curves[4], curves[1], rtol=1e-5)
-
-
-def test_a_checkpoint_goes_on_with_other_devices(data, tmp_path):
-  workdir = tmp_path / 'run'
-  arguments = command(data, workdir)
-  kill_after_a_checkpoint(arguments, workdir, devices=4)
-  result = run(arguments, devices=2)
-  assert result.returncode == 0, result.stderr
-  assert 'Going on from step' in result.stdout
-  assert len(losses(workdir)) == STEPS
-
-
-def test_a_batch_that_devices_cannot_share_is_refused(data, tmp_path):
-  result = run(command(data, tmp_path / 'run'), devices=3)
-  assert result.returncode == 2
-  assert 'multiple of the 3 devices' in result.stderr
-  assert 'nearest are 3 and 6' in result.stderr
-  assert not (tmp_path / 'run').exists()
-
-
 def test_segment_writes_labels_and_a_line_a_file(trained, tmp_path):
   workdir, _ = trained
   images = tmp_path / 'images'
@@ -312,33 +177,3 @@ def test_segment_writes_labels_and_a_line_a_file(trained, tmp_path):
     np.testing.assert_array_equal(labels, cellseg_jax.segment(model, image))
     listed += int(labels.max())
   assert result.stdout.count('confidence 0.') == listed > 0
-
-
-IMPORTS = """
-import sys
-from cellseg_jax.cli import train
-assert train.main(sys.argv) == 0
-assert 'tensorflow' not in sys.modules
-print('absent after training')
-"""
-
-SEGMENTS = """
-import sys
-import numpy as np
-import cellseg_jax
-model = cellseg_jax.load_model(sys.argv[1])
-cellseg_jax.segment(model, np.zeros((40, 50)))
-assert 'tensorflow' not in sys.modules
-assert 'tensorflow_datasets' not in sys.modules
-print('absent after segmenting')
-"""
-
-
-def test_tensorflow_is_never_imported(data, trained, tmp_path):
-  arguments = command(
-    data, tmp_path / 'run', training__steps=2, training__evaluate_every=2
-  )
-  result = run([sys.executable, '-c', IMPORTS, *arguments[2:]])
-  assert 'absent after training' in result.stdout, result.stderr
-  result = run([sys.executable, '-c', SEGMENTS, str(trained[0])])
-  assert 'absent after segmenting' in result.stdout, result.stderr
