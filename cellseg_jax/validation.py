@@ -141,7 +141,7 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('optimizer.final_fraction', optimizer.final_fraction, 0, 1),
     ('optimizer.decay', optimizer.decay, 0, 0.99999),
     ('optimizer.eps', optimizer.eps, tiny, 10),
-    ('optimizer.initial_scale', optimizer.initial_scale, 0, 10),
+    ('optimizer.initial_scale', optimizer.initial_scale, 0, 1e6),
     ('optimizer.momentum', optimizer.momentum, 0, 0.99999),
     ('optimizer.clip_norm', optimizer.clip_norm, 0, math.inf),
     ('optimizer.weight_decay', optimizer.weight_decay, 0, 10),
