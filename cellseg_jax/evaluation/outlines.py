@@ -13,6 +13,7 @@ COLOURS = {
   'split': (86, 180, 233),
   'missed': (213, 94, 0),
   'extra': (204, 121, 167),
+  'inexact': (240, 228, 66),
 }
 
 
@@ -22,10 +23,11 @@ def draw_errors(
   """Draws outlines of right, merged, split, missed and extra cells.
 
   Args:
-    true: Integer label image, (H, W); its merged, split and missed cells are
-      outlined.
-    predicted: Label image of the same shape; its extra cells, and those that
-      cover a true one which is neither merged nor split, are outlined.
+    true: Integer label image, (H, W). Its merged, split and missed cells are
+      outlined, and as inexact those that have no match above IoU 0.5 and none
+      of these errors.
+    predicted: Label image of the same shape. Its right cells, of IoU above
+      0.5, and its extra ones are outlined.
     image: Intensities (H, W) or (H, W, C) to draw on, in any range; the mean
       of the channels is shown; None is black.
 
@@ -35,11 +37,18 @@ def draw_errors(
   picture = _grey(image, true.shape)
   table = overlap_table(true, predicted)
   errors = find_errors(table)
-  matched = table.predicted_labels[
-    np.unique(table.predicted_index[table.iou > 0.5])
-  ]
+  match = table.iou > 0.5
+  right = table.predicted_labels[table.predicted_index[match]]
+  explained = np.concatenate(
+    [
+      table.true_labels[table.true_index[match]],
+      *(errors.merged, errors.split, errors.missed),
+    ]
+  )
+  inexact = np.setdiff1d(table.true_labels, explained)
   for name, labels, values in (
-    ('right', predicted, matched),
+    ('inexact', true, inexact),
+    ('right', predicted, right),
     ('extra', predicted, errors.extra),
     ('merged', true, errors.merged),
     ('split', true, errors.split),

@@ -27,6 +27,8 @@ def test_each_error_has_its_colour_in_its_place():
   predicted[40:52, 11:17] = 5
   square(true, 6, 40, 30)  # Missed.
   square(predicted, 7, 60, 60)  # Extra.
+  square(true, 8, 60, 5)  # Found, but only in part.
+  predicted[60:72, 5:9] = 8
   picture = draw_errors(true, predicted)
   assert picture.shape == (80, 80, 3)
   assert picture.dtype == np.uint8
@@ -36,6 +38,7 @@ def test_each_error_has_its_colour_in_its_place():
     ('split', (40, 51), (5, 16)),
     ('missed', (40, 51), (30, 41)),
     ('extra', (60, 71), (60, 71)),
+    ('inexact', (60, 71), (5, 16)),
   ):
     y, x = np.nonzero(seen(picture, COLOURS[name]))
     assert (y.min(), y.max()) == rows, name
