@@ -24,7 +24,9 @@ RMSPROP = OptimizerConfig(learning_rate=2e-4, decay=0.99, momentum=0.9)
 # small and in proportion to the gradient, where RMSprop's own are its signs,
 # those of rounding errors included: so 1 device and 4 agree to 1e-5 over the
 # first steps.
-STEADY_RMSPROP = dataclasses.replace(RMSPROP, decay=0.8, initial_scale=100.0)
+STEADY_RMSPROP = dataclasses.replace(
+  RMSPROP, learning_rate=5e-4, decay=0.8, initial_scale=1000.0
+)
 
 
 def quickstart() -> Config:
