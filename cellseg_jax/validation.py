@@ -157,6 +157,7 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('decoding.threshold', config.decoding.threshold, 0, 1),
     ('decoding.centre_share', config.decoding.centre_share, -1, 1),
     ('decoding.depth', config.decoding.depth, 0, 1),
+    ('decoding.confidence', config.decoding.confidence, -1, 1),
     ('decoding.min_area', config.decoding.min_area, -1, math.inf),
     ('decoding.rim', config.decoding.rim, -1, 64),
   ]

@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-from runs import command, kill_after_a_checkpoint, losses, run, STEPS
+from whole_runs import command, kill_after_a_checkpoint, losses, run, STEPS
 
 
 def test_four_devices_train_as_one(data, tmp_path):

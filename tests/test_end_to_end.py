@@ -5,7 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from runs import (
+from skimage.io import imread
+from tiny_sets import cells
+from whole_runs import (
   arrays,
   command,
   kill_after_a_checkpoint,
@@ -13,11 +15,10 @@ from runs import (
   run,
   STEPS,
 )
-from skimage.io import imread
-from tiny_sets import cells
 
 import cellseg_jax
 from cellseg_jax.images import formats
+from cellseg_jax.inference.decode import DECODERS
 
 
 @pytest.fixture(scope='module')
@@ -40,9 +41,9 @@ def test_training_leaves_what_it_promises(trained):
     assert 0 <= figures['dice'] <= 1
   assert evaluation['step'] in (6, 12)
   settings = evaluation['settings']
-  assert set(settings) == {'threshold', 'centre_share', 'depth'}
+  assert set(settings) == set(DECODERS['ascent'].candidates)
   rows = (workdir / 'decoding.csv').read_text().splitlines()
-  assert rows[0] == 'threshold,centre_share,depth,f1,mean_f1'
+  assert rows[0] == 'threshold,centre_share,depth,confidence,f1,mean_f1'
   assert len(rows) == 1 + len(evaluation['trials']) > 10
   names = {path.name for path in (workdir / 'figures').iterdir()}
   assert names == {

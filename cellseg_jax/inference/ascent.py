@@ -17,6 +17,7 @@ CANDIDATES = {
   'threshold': (0.5, 0.3, 0.4, 0.6, 0.7, 0.8),
   'centre_share': (0.5, 0.0, 0.25, 0.75, 1.0),
   'depth': (0.1, 0.02, 0.04, 0.07, 0.15, 0.2, 0.3),
+  'confidence': (0.0, 0.7, 0.75, 0.8, 0.84, 0.87, 0.9, 0.92),
 }
 
 
@@ -30,7 +31,8 @@ def separate(
     settings: `threshold`: pixels of a higher foreground are cell.
       `centre_share`: share of the centre map in the height, 0 to 1; the rest
       is the distance map's. `depth`: the least drop from the lower of two
-      peaks to the pass between them that keeps two cells apart.
+      peaks to the pass between them that keeps two cells apart. `confidence`:
+      the least mean foreground of a cell.
 
   Returns:
     int32 (H, W); 1 to n are the cells in the order of their first pixels.
@@ -55,8 +57,11 @@ def separate(
   peaks = climb(heights, neighbours)
   basins, passes = _passes(heights, neighbours[:4], peaks)
   owner = _merge(heights[basins], passes, settings['depth'])
+  cells = _number(owner[np.searchsorted(basins, peaks)])
   labels = np.zeros(foreground.shape, np.int32)
-  labels[foreground] = _number(owner[np.searchsorted(basins, peaks)])
+  labels[foreground] = _drop_unsure(
+    cells, maps['foreground'][foreground], settings['confidence']
+  )
   return labels
 
 
@@ -167,3 +172,22 @@ def _number(cells: np.ndarray) -> np.ndarray:
   number = np.empty(first.size, np.int32)
   number[np.argsort(first)] = np.arange(1, first.size + 1)
   return number[inverse]
+
+
+def _drop_unsure(
+  cells: np.ndarray, foreground: np.ndarray, confidence: float
+) -> np.ndarray:
+  """Sets to 0 the cells whose mean foreground is below `confidence`.
+
+  Args:
+    cells: int32 (P,), from 1.
+    foreground: float (P,), 0 to 1.
+    confidence: 0 drops none.
+
+  Returns:
+    int32 (P,), numbered anew from 1.
+  """
+  area = np.bincount(cells)
+  mean = np.bincount(cells, foreground) / np.maximum(area, 1)
+  keep = (area > 0) & (mean >= confidence)
+  return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[cells]

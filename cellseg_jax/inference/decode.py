@@ -48,6 +48,7 @@ def fixed_settings(config: DecodingConfig) -> dict[str, float]:
     'threshold': config.threshold or None,
     'depth': config.depth or None,
     'centre_share': config.centre_share if config.centre_share >= 0 else None,
+    'confidence': config.confidence if config.confidence >= 0 else None,
   }
   names = DECODERS[config.method].candidates
   return {name: given[name] for name in names if given[name] is not None}

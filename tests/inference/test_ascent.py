@@ -21,8 +21,13 @@ def row(*heights):
   }
 
 
-def settings(depth, share=0.0, threshold=0.5):
-  return {'threshold': threshold, 'centre_share': share, 'depth': depth}
+def settings(depth, share=0.0, threshold=0.5, confidence=0.0):
+  return {
+    'threshold': threshold,
+    'centre_share': share,
+    'depth': depth,
+    'confidence': confidence,
+  }
 
 
 def landscape(seed=0, shape=(80, 90)):
@@ -68,6 +73,17 @@ def test_a_bump_between_two_cells_joins_one_and_does_not_bridge_them():
 def test_bumps_on_a_slope_join_their_hill():
   hills = row(0.1, 0.3, 0.25, 0.5, 0.45, 0.9, 0.5, 0.55, 0.2)
   assert separate(hills, settings(0.1)).tolist() == [[1] * 9]
+
+
+def test_unsure_cells_are_dropped_and_the_others_numbered():
+  hills = row(0.5, 0.9, 0.1, 0.8, 0.1, 0.7, 0.6)
+  hills['foreground'] = np.array([[0.7, 0.7, 0.6, 0.95, 0.9, 0.8, 1.0]])
+  assert separate(hills, settings(0.3)).max() == 3
+  found = separate(hills, settings(0.3, confidence=0.8))
+  assert found.max() == 2
+  assert (found[0, :2] == 0).all()
+  assert (found[0, 3], found[0, -1]) == (1, 2)
+  assert (separate(hills, settings(0.3, confidence=0.96)) == 0).all()
 
 
 def test_level_ground_is_one_cell():
