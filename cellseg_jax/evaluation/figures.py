@@ -207,7 +207,7 @@ def _panels(
   """A figure of panels that suit an image (H, W)."""
   height = _PANEL * np.clip(shape[0] / shape[1], 0.7, 1.6) + 0.3
   size = _PANEL * columns, height * rows
-  figure = Figure(figsize=size, dpi=_DPI, layout='constrained')
+  figure = Figure(figsize=size, dpi=_DPI, layout='compressed')
   return figure, list(np.ravel(figure.subplots(rows, columns)))
 
 
