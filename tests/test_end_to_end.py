@@ -70,7 +70,8 @@ def test_metrics_are_logged_at_their_steps(trained):
   assert logged == list(range(1, STEPS + 1))
   evaluated = {line['step']: line for line in lines if 'validation' in line}
   assert list(evaluated) == [6, 12]
-  assert set(evaluated[6]['validation']) == {'roc_auc', 'f1', 'dice'}
+  names = {'roc_auc', 'f1', 'mean_f1', 'dice'}
+  assert set(evaluated[6]['validation']) == names
 
 
 def test_a_finished_run_says_so_and_changes_nothing(data, trained):
