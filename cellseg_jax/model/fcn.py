@@ -19,6 +19,7 @@ import numpy as np
 from cellseg_jax.config import ModelConfig, STRIDE
 from cellseg_jax.images.targets import map_names
 from cellseg_jax.model import inception
+from cellseg_jax.model.heads import SKIP_FEATURES, SkipHead, TransposedConvHead
 from cellseg_jax.model.inception import Channels, ConvRelu, Inception, StemConv
 
 Variables = Mapping[str, Any]
@@ -42,10 +43,6 @@ STAGES: tuple[dict[str, Channels], ...] = (
     '5b': Channels(384, 192, 384, 48, 128, 128),
   },
 )
-
-
-# Channels of the decoder at strides 16, 8, 4 and 2.
-SKIP_FEATURES = (128, 96, 64, 32)
 
 
 def scaled(channels: int, width: float) -> int:
@@ -91,89 +88,6 @@ class GoogLeNet(nn.Module):
         channels = Channels(*(scaled(c, self.width) for c in row))
         x = Inception(channels, self.normalize, name=f'block{name}')(x, train)
     return [*maps, x]
-
-
-class TransposedConvHead(nn.Module):
-  """One transposed convolution from the body to a logit a pixel.
-
-  With a kernel of m x m strides, every coarse cell adds its product with the
-  kernel to m x m blocks of pixels: one matrix product, m*m shifted additions
-  and a depth-to-space. (As a convolution its gradient is 50 times slower on
-  CPUs.)
-
-  Attributes:
-    kernel_size: Side of the kernel, a multiple of the stride.
-  """
-
-  kernel_size: int
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    n, h, w, c = x.shape
-    m = self.kernel_size // STRIDE
-    # Row and column of a tap are split into (block, pixel within the block).
-    shape = (c, m, m, STRIDE, STRIDE)
-    kernel = self.param('kernel', inception.DRAWN_LATER, shape)
-    bias = self.param('bias', nn.initializers.zeros, ())
-    blocks = x.reshape(-1, c) @ kernel.reshape(c, -1)
-    blocks = blocks.reshape(n, h, w, m, m, STRIDE * STRIDE)
-    rows, columns = h + m - 1, w + m - 1
-    x = sum(
-      jnp.pad(
-        blocks[:, :, :, a, b],
-        [(0, 0), (a, m - 1 - a), (b, m - 1 - b), (0, 0)],
-      )
-      for a in range(m)
-      for b in range(m)
-    )
-    x = x.reshape(n, rows, columns, STRIDE, STRIDE).transpose(0, 1, 3, 2, 4)
-    x = x.reshape(n, rows * STRIDE, columns * STRIDE)
-    # Half of the kernel's overhang lies before the first pixel.
-    start = (m - 1) * STRIDE // 2
-    x = x[:, start : start + h * STRIDE, start : start + w * STRIDE] + bias
-    return x[..., None]
-
-
-class SkipHead(nn.Module):
-  """A light decoder that adds finer maps of the body on the way up.
-
-  At every stride the coarser map is projected, doubled by nearest neighbour
-  and added to the finer map's projection, before a 3x3 convolution mixes them
-  (Long et al., CVPR 2015, section 4.2; Lin et al., CVPR 2017).
-
-  Attributes:
-    features: Channels at strides 16, 8, 4 and 2.
-    maps: Maps to predict.
-    normalize: Builds the `Normalize` that follows each convolution.
-  """
-
-  features: tuple[int, ...]
-  maps: int
-  normalize: Callable[[], inception.Normalize]
-
-  @nn.compact
-  def __call__(self, maps: list[jax.Array], train: bool) -> jax.Array:
-    def conv(features: int, size: int, name: str) -> ConvRelu:
-      return ConvRelu(features, size, self.normalize, name=name)
-
-    *finer, x = maps
-    for features, skip in zip(self.features, reversed(finer), strict=True):
-      stride = f'{2 * maps[0].shape[1] // skip.shape[1]}'
-      x = doubled(conv(features, 1, f'up{stride}')(x, train))
-      x += conv(features, 1, f'skip{stride}')(skip, train)
-      x = conv(features, 3, f'mix{stride}')(x, train)
-    shape = (x.shape[-1], self.maps)
-    kernel = self.param('kernel', inception.DRAWN_LATER, shape)
-    bias = self.param('bias', nn.initializers.zeros, (self.maps,))
-    x = x @ kernel + bias
-    n, h, w, m = x.shape
-    # Linear, so that the last doubling leaves no blocks.
-    return jax.image.resize(x, (n, 2 * h, 2 * w, m), 'linear')
-
-
-def doubled(x: jax.Array) -> jax.Array:
-  """Repeats every pixel of (N, H, W, C) in both directions."""
-  return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
 class FCN(nn.Module):

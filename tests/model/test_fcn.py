@@ -10,7 +10,7 @@ from tiny_networks import keep_few_blocks, random_variables, shapes
 
 from cellseg_jax.config import ModelConfig
 from cellseg_jax.model import fcn
-from cellseg_jax.model.fcn import TransposedConvHead
+from cellseg_jax.model.heads import TransposedConvHead
 
 
 def config(**fields):
