@@ -111,14 +111,11 @@ def pair_by_name(
   """Pairs the label images of two folders by their names without suffix.
 
   Raises:
-    FileNotFoundError: A folder is not there.
+    ImageFileError: A folder is not there.
     PairingError: A true label image has no prediction, or there is none.
   """
   from cellseg_jax.images import formats
 
-  for folder in (labels, predictions):
-    if not folder.is_dir():
-      raise FileNotFoundError(f'{folder}: no such folder')
   true = formats.list_images(labels)
   predicted = {path.stem: path for path in formats.list_images(predictions)}
   if not true:

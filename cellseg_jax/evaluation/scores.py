@@ -85,10 +85,7 @@ class Counts:
 
 def find_errors(table: OverlapTable) -> Errors:
   """Lists the cells that are merged, split, missed or extra."""
-  covers = _covers(table)
-  takes = np.bincount(
-    table.predicted_index[covers], minlength=table.predicted_labels.size
-  )
+  covers, takes = _covers(table)
   merging = covers & (takes[table.predicted_index] > 1)
   part = table.shared > 0.5 * table.predicted_areas[table.predicted_index]
   part &= table.shared >= LEAST_PART * table.true_areas[table.true_index]
@@ -119,10 +116,7 @@ def count(true: np.ndarray, predicted: np.ndarray) -> Counts:
   match = matching.match(true, predicted)
   table = matching.overlap_table(true, predicted)
   errors = find_errors(table)
-  covers = _covers(table)
-  takes = np.bincount(
-    table.predicted_index[covers], minlength=table.predicted_labels.size
-  )
+  covers, takes = _covers(table)
   shared, joined = _pairs_of_best_match(table)
   near, boundary = _boundaries(true, predicted)
   return Counts(
@@ -206,9 +200,17 @@ def _by_iou(values: np.ndarray) -> dict[str, float]:
   }
 
 
-def _covers(table: OverlapTable) -> np.ndarray:
-  """Whether each pair's predicted cell has more than half of the true one."""
-  return table.shared > 0.5 * table.true_areas[table.true_index]
+def _covers(table: OverlapTable) -> tuple[np.ndarray, np.ndarray]:
+  """Finds which predicted cells have more than half of which true ones.
+
+  Returns:
+    Whether each pair is such, bool (K,), and how many true cells each
+    predicted cell has so, int64 (P,).
+  """
+  covers = table.shared > 0.5 * table.true_areas[table.true_index]
+  return covers, np.bincount(
+    table.predicted_index[covers], minlength=table.predicted_labels.size
+  )
 
 
 def _pairs_of_best_match(table: OverlapTable) -> tuple[int, int]:
