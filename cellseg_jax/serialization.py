@@ -77,10 +77,15 @@ def flat(config: Config) -> dict[str, Any]:
 
 def save(config: Config, path: str | pathlib.Path) -> None:
   """Writes the configuration as JSON, whole or not at all."""
-  path = pathlib.Path(path)
-  part = path.with_name(f'.{path.name}.part')
-  part.write_text(json.dumps(to_dict(config), indent=2) + '\n')
-  os.replace(part, path)
+  text = json.dumps(to_dict(config), indent=2) + '\n'
+  replace_text(pathlib.Path(path), text)
+
+
+def replace_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file that is, at every moment, either the old or the new."""
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(text)
+  os.replace(partial, path)
 
 
 def load(path: str | pathlib.Path) -> Config:

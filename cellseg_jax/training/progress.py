@@ -1,11 +1,12 @@
 """What a running training shows and records."""
 
 import json
-import os
 import pathlib
 import sys
 
 from tqdm import tqdm
+
+from cellseg_jax.serialization import replace_text
 
 
 class MetricsLog:
@@ -40,13 +41,6 @@ class MetricsLog:
       except json.JSONDecodeError:
         break  # The kill fell in the middle of this line.
     return lines
-
-
-def replace_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file that is, at every moment, either the old or the new."""
-  partial = path.with_name(path.name + '.partial')
-  partial.write_text(text)
-  os.replace(partial, path)
 
 
 def progress_bar(done: int, steps: int) -> tqdm:

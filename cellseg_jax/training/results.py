@@ -16,8 +16,8 @@ from cellseg_jax.evaluation import figures
 from cellseg_jax.evaluation.assess import assess
 from cellseg_jax.evaluation.evaluate import roc_from
 from cellseg_jax.inference.predict import Model, predict, segment
+from cellseg_jax.serialization import replace_text
 from cellseg_jax.training.augment import augment
-from cellseg_jax.training.progress import replace_text
 from cellseg_jax.training.step import sample_keys
 
 # Validation images drawn; more would take longer than anyone looks.

@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from cellseg_jax.training.progress import MetricsLog, replace_text
+from cellseg_jax.serialization import replace_text
+from cellseg_jax.training.progress import MetricsLog
 
 
 def lines(path):
