@@ -67,6 +67,8 @@ class TargetConfig:
   edge_width: int = 2
   # Weight of edge pixels; every other labelled pixel weighs 1.
   edge_weight: float = 5.0
+  # Share by which edge pixels' foreground is moved from 0 or 1 towards 1/2.
+  edge_smoothing: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

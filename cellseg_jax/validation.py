@@ -124,6 +124,7 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('targets.gap', targets.gap, 0, 16),
     ('targets.edge_width', targets.edge_width, 0, 64),
     ('targets.edge_weight', targets.edge_weight, 0, 1e3),
+    ('targets.edge_smoothing', targets.edge_smoothing, 0, 0.9),
     ('augmentation.scale', augmentation.scale, 1, 4),
     ('augmentation.elastic', augmentation.elastic, 0, 64),
     ('augmentation.elastic_spacing', augmentation.elastic_spacing, 4, 1024),

@@ -143,4 +143,9 @@ def test_a_field_that_nobody_reads_is_found():
     assert config.targets.idle == 0  # Not read by the package.
   names = {field.name for field in dataclasses.fields(kind)}
   assert {name for _, name in reads} == names - {'idle'}
-  assert names - {'idle'} == {'gap', 'edge_width', 'edge_weight'}
+  assert names - {'idle'} == {
+    'gap',
+    'edge_width',
+    'edge_weight',
+    'edge_smoothing',
+  }

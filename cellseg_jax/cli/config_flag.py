@@ -32,7 +32,7 @@ class _DraftParser(ConfigFileFlagParser):
   def parse(self, path: str) -> config_dict.ConfigDict:
     if path in EXPERIMENTS:
       config = EXPERIMENTS[path]()
-    elif pathlib.Path(path).is_file():
+    elif pathlib.Path(_split(path)[0]).is_file():
       config = _read(path, super().parse)
     else:
       raise ConfigError(
@@ -48,11 +48,23 @@ class _DraftParser(ConfigFileFlagParser):
     return draft.lock()
 
 
+def _split(path: str) -> tuple[str, str]:
+  """Splits `FILE:VARIANT` into the file and the variant, which may be ''."""
+  file, _, variant = path.partition(':')
+  return file, variant
+
+
 def _read(path: str, parse_file: Callable[[str], object]) -> object:
   """Runs an experiment's file; its faults become one line for people."""
   try:
     return parse_file(path)
-  except (SyntaxError, AttributeError, ImportError, TypeError) as error:
+  except (
+    SyntaxError,
+    AttributeError,
+    ImportError,
+    TypeError,
+    ValueError,
+  ) as error:
     raise ConfigError(
       f'--config={path}: cannot read get_config() from this file: {error}'
     ) from error
@@ -78,7 +90,8 @@ def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
   config = config_flags.DEFINE_config_file(
     'config',
     None,
-    'The experiment: a Python file with get_config(), or one of '
+    'The experiment: a Python file with get_config(), FILE:VARIANT for one '
+    'with get_config(variant), or one of '
     f'{", ".join(EXPERIMENTS)}; its fields are set by --config.PART.FIELD.',
     flag_values=values,
     sys_argv=argv,
@@ -99,7 +112,8 @@ def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
     raise ConfigError(f'unexpected argument {rest[0]!r}; flags begin with --')
   result = serialization.from_dict(config.value.to_dict())
   validate(result)
-  name = pathlib.Path(values['config'].config_filename).stem
+  file, variant = _split(values['config'].config_filename)
+  name = '-'.join([pathlib.Path(file).stem, *filter(None, [variant])])
   return result, pathlib.Path(workdir.value or f'runs/{name}')
 
 

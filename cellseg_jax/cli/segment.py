@@ -5,6 +5,7 @@ import pathlib
 import sys
 import time
 
+from cellseg_jax.cli.memory import keep_freed_blocks
 from cellseg_jax.config import ConfigError
 
 
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
   Returns:
     0; 1 where a file failed; 2 where nothing could be begun.
   """
+  keep_freed_blocks()
   # Imported late: `cellseg --help` does not wait for JAX.
   from cellseg_jax.inference import files
   from cellseg_jax.inference.load import load_model

@@ -154,7 +154,11 @@ def match(
   true, predicted = np.asarray(true_labels), np.asarray(predicted_labels)
   if valid is not None and not valid.all():
     true, predicted = np.where(valid, true, 0), np.where(valid, predicted, 0)
-  table = overlap_table(true, predicted)
+  return count_matches(overlap_table(true, predicted))
+
+
+def count_matches(table: OverlapTable) -> MatchCounts:
+  """Counts the pairs above each of `IOU_THRESHOLDS`, see `match`."""
   return MatchCounts(
     matched=(table.iou[:, None] > IOU_THRESHOLDS).sum(0),
     true_cells=table.true_labels.size,

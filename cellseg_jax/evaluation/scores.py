@@ -113,14 +113,13 @@ def count(true: np.ndarray, predicted: np.ndarray) -> Counts:
   Raises:
     ValueError: The shapes differ, or values are not integers.
   """
-  match = matching.match(true, predicted)
   table = matching.overlap_table(true, predicted)
   errors = find_errors(table)
   covers, takes = _covers(table)
   shared, joined = _pairs_of_best_match(table)
   near, boundary = _boundaries(true, predicted)
   return Counts(
-    match=match,
+    match=matching.count_matches(table),
     iou_of_matched=float(table.iou[table.iou > 0.5].sum()),
     seg=float(table.iou[covers].sum()),
     uncovered=table.true_labels.size - int(covers.sum()),

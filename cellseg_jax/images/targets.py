@@ -94,14 +94,18 @@ def targets_and_weight(
     config: Widths and weight.
 
   Returns:
-    Targets, float32 (H, W, M), 0 to 1, with a gap between touching cells; and
-    weight, float32 (H, W).
+    Targets, float32 (H, W, M), 0 to 1, with a gap between touching cells, and
+    where asked for with a foreground that is less sure at edges (after Szegedy
+    et al., CVPR 2016, "label smoothing"); and weight, float32 (H, W).
   """
   parted = cut_gap(labels, config.gap)
   edge = edges(parted, config.edge_width)
   weight = np.where(edge, config.edge_weight, 1.0) * valid
+  smoothing = config.edge_smoothing * edge
   targets = [
-    parted > 0 if name == 'foreground' else shape_map(parted, name)
+    (1 - smoothing) * (parted > 0) + smoothing / 2
+    if name == 'foreground'
+    else shape_map(parted, name)
     for name in maps
   ]
   return np.dstack(targets).astype(np.float32), weight.astype(np.float32)

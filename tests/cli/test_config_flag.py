@@ -48,6 +48,21 @@ def test_a_config_by_name_and_by_file(tmp_path):
   assert parse('--config', str(path))[0] == config
 
 
+def test_a_file_may_hold_variants():
+  path = ROOT / 'experiments' / 'ablation.py'
+  fields = ('--config.data.path=cells',)
+  config, workdir = parse(f'--config={path}:no_scale', *fields)
+  assert config == replace(
+    experiments.cells(), data={'path': 'cells'}, augmentation={'scale': 1.0}
+  )
+  assert workdir == pathlib.Path('runs/ablation-no_scale')
+  assert parse(f'--config={path}', *fields)[0] == replace(
+    experiments.cells(), data={'path': 'cells'}
+  )
+  with pytest.raises(ConfigError, match=r"no part 'scale'; there are all, no_"):
+    parse(f'--config={path}:scale', *fields)
+
+
 def test_the_workdir_is_taken_as_given():
   assert parse('--workdir=a/b')[1] == pathlib.Path('a/b')
   assert parse('--workdir', '/c')[1] == pathlib.Path('/c')

@@ -1,5 +1,7 @@
 """Training targets and weights, drawn by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -134,6 +136,23 @@ def test_weights_and_foreground_of_touching_cells():
   # Inner pixels of the two left-over strips touch background, all of them.
   np.testing.assert_array_equal(weight[1], [7, 7, 7, 7, 7, 7, 7, 7])
   np.testing.assert_array_equal(weight[0], [1, 7, 7, 1, 1, 7, 7, 1])
+
+
+def test_edges_are_smoothed_and_nothing_else():
+  labels = voronoi()
+  valid = np.ones(labels.shape, bool)
+  smooth = TargetConfig(gap=1, edge_width=2, edge_smoothing=0.2)
+  maps = ('foreground', 'distance')
+  targets, weight = targets_and_weight(labels, valid, maps, smooth)
+  hard = dataclasses.replace(smooth, edge_smoothing=0.0)
+  plain, plain_weight = targets_and_weight(labels, valid, maps, hard)
+  edge = edges(cut_gap(labels, 1), 2)
+  np.testing.assert_array_equal(targets[..., 0][~edge], plain[..., 0][~edge])
+  np.testing.assert_allclose(
+    targets[..., 0][edge], np.where(plain[..., 0][edge], 0.9, 0.1), rtol=1e-6
+  )
+  np.testing.assert_array_equal(targets[..., 1], plain[..., 1])
+  np.testing.assert_array_equal(weight, plain_weight)
 
 
 def test_without_overweight_all_pixels_count_alike():
