@@ -63,6 +63,9 @@ class TargetConfig:
 
   # Pixels of a cell within this distance of another become background.
   gap: int = 1
+  # The same for the distance and centre maps alone, where it is the larger one:
+  # the foreground keeps its outlines, and a valley runs between touching cells.
+  valley: int = 0
   # Pixels within this distance of a cell's outline are edge pixels.
   edge_width: int = 2
   # Weight of edge pixels; every other labelled pixel weighs 1.

@@ -122,6 +122,7 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('intensity.sample', intensity.sample, 256, math.inf),
     ('intensity.noise_floor', intensity.noise_floor, 0, 1e3),
     ('targets.gap', targets.gap, 0, 16),
+    ('targets.valley', targets.valley, 0, 16),
     ('targets.edge_width', targets.edge_width, 0, 64),
     ('targets.edge_weight', targets.edge_weight, 0, 1e3),
     ('targets.edge_smoothing', targets.edge_smoothing, 0, 0.9),

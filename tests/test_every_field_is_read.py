@@ -145,6 +145,7 @@ def test_a_field_that_nobody_reads_is_found():
   assert {name for _, name in reads} == names - {'idle'}
   assert names - {'idle'} == {
     'gap',
+    'valley',
     'edge_width',
     'edge_weight',
     'edge_smoothing',

@@ -99,13 +99,14 @@ def targets_and_weight(
     et al., CVPR 2016, "label smoothing"); and weight, float32 (H, W).
   """
   parted = cut_gap(labels, config.gap)
+  apart = cut_gap(labels, max(config.gap, config.valley))
   edge = edges(parted, config.edge_width)
   weight = np.where(edge, config.edge_weight, 1.0) * valid
   smoothing = config.edge_smoothing * edge
   targets = [
     (1 - smoothing) * (parted > 0) + smoothing / 2
     if name == 'foreground'
-    else shape_map(parted, name)
+    else shape_map(apart, name)
     for name in maps
   ]
   return np.dstack(targets).astype(np.float32), weight.astype(np.float32)

@@ -10,6 +10,11 @@ from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.serialization import replace
 
 
+# Cells of a few pixels are not magnified further: the memory needed grows with
+# the square, and the network sees strides from 2 up.
+MOST = 4.0
+
+
 def resolve(config: Config, images: Sequence[LabelledImage]) -> Config:
   """Sets the fields that follow from the cells.
 
@@ -26,7 +31,7 @@ def resolve(config: Config, images: Sequence[LabelledImage]) -> Config:
   if config.data.cell_diameter:
     diameter = math.sqrt(4 * np.median(areas) / math.pi)
     factor = config.data.cell_diameter / diameter
-    data['resample'] = float(np.clip(round(factor, 3), 0.05, 8))
+    data['resample'] = float(np.clip(round(factor, 3), 0.05, MOST))
   resample = data.get('resample', config.data.resample)
   if config.decoding.min_area < 0:
     # Specks in hand-made labels must not set the scale.

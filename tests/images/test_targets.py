@@ -138,6 +138,23 @@ def test_weights_and_foreground_of_touching_cells():
   np.testing.assert_array_equal(weight[0], [1, 7, 7, 1, 1, 7, 7, 1])
 
 
+def test_a_valley_is_cut_into_the_shape_maps_alone():
+  labels = voronoi()
+  valid = np.ones(labels.shape, bool)
+  maps = ('foreground', 'distance', 'centre')
+  of = {
+    (gap, valley): targets_and_weight(
+      labels, valid, maps, TargetConfig(gap=gap, valley=valley)
+    )
+    for gap, valley in ((0, 0), (0, 2), (2, 0), (2, 1))
+  }
+  np.testing.assert_array_equal(of[0, 2][0][..., 0], of[0, 0][0][..., 0])
+  np.testing.assert_array_equal(of[0, 2][1], of[0, 0][1])
+  np.testing.assert_array_equal(of[0, 2][0][..., 1:], of[2, 0][0][..., 1:])
+  np.testing.assert_array_equal(of[2, 1][0], of[2, 0][0])
+  assert (of[0, 2][0][..., 1] == 0).any()
+
+
 def test_edges_are_smoothed_and_nothing_else():
   labels = voronoi()
   valid = np.ones(labels.shape, bool)

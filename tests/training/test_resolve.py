@@ -25,6 +25,15 @@ def test_the_median_cell_gets_the_wanted_diameter():
   assert resolve(config, images).data.resample == pytest.approx(0.5, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+  ('side', 'factor'), [(2, 4.0), (9, 3.939), (100, 0.354)]
+)
+def test_tiny_cells_are_not_magnified_without_end(side, factor):
+  config = replace(Config(), data={'cell_diameter': 40.0})
+  resolved = resolve(config, [squares(*[side] * 3)])
+  assert resolved.data.resample == pytest.approx(factor, abs=1e-3)
+
+
 def test_the_smallest_cell_and_the_rim_follow():
   config = replace(
     Config(),
