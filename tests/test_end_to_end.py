@@ -17,6 +17,7 @@ from whole_runs import (
 )
 
 import cellseg_jax
+from cellseg_jax.cli import main
 from cellseg_jax.images import formats
 from cellseg_jax.inference.decode import DECODERS
 
@@ -179,3 +180,16 @@ def test_segment_writes_labels_and_a_line_a_file(trained, tmp_path):
     np.testing.assert_array_equal(labels, cellseg_jax.segment(model, image))
     listed += int(labels.max())
   assert result.stdout.count('confidence 0.') == listed > 0
+
+
+def test_segment_averages_several_models(trained, tmp_path, monkeypatch):
+  workdir, _ = trained
+  formats.write_labels(tmp_path / 'one.tif', cells(0)[0])
+  for models in (1, 2):
+    command = ['cellseg', 'segment', *['--model', str(workdir)] * models]
+    command += ['--out', str(tmp_path / f'out{models}')]
+    monkeypatch.setattr(sys, 'argv', [*command, str(tmp_path / 'one.tif')])
+    assert main.run() == 0
+  np.testing.assert_array_equal(
+    imread(tmp_path / 'out2' / 'one.tif'), imread(tmp_path / 'out1' / 'one.tif')
+  )

@@ -12,7 +12,12 @@ from cellseg_jax.config import ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
   parser.add_argument(
-    '--model', required=True, metavar='DIR', help='folder of a training run'
+    '--model',
+    required=True,
+    action='append',
+    metavar='DIR',
+    help='folder of a training run; given several times (runs of other seeds), '
+    'their predictions are averaged',
   )
   parser.add_argument(
     '--out', required=True, metavar='OUT', help='folder for the label images'
@@ -41,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
   keep_freed_blocks()
   # Imported late: `cellseg --help` does not wait for JAX.
   from cellseg_jax.inference import files
+  from cellseg_jax.inference.ensemble import ensemble, EnsembleError
   from cellseg_jax.inference.load import load_model
   from cellseg_jax.training.checkpoints import CheckpointError
 
@@ -48,9 +54,15 @@ def run(arguments: argparse.Namespace) -> int:
     images = files.find_images(arguments.paths)
     out = pathlib.Path(arguments.out)
     targets = files.output_paths(images, out)
-    model = load_model(arguments.model)
+    model = ensemble([load_model(folder) for folder in arguments.model])
     out.mkdir(parents=True, exist_ok=True)
-  except (files.InputError, ConfigError, CheckpointError, OSError) as error:
+  except (
+    files.InputError,
+    ConfigError,
+    CheckpointError,
+    EnsembleError,
+    OSError,
+  ) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   failed = []

@@ -1,9 +1,11 @@
 """A trained model as data, and pure functions from raw pixels."""
 
 from collections.abc import Mapping
+import operator
 
 from flax import struct
 import jax
+from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,11 +24,14 @@ class Model:
     variables: The network's parameters and batch statistics.
     settings: The decoder's settings by name, float32 () each.
     config: The configuration it was trained with (static).
+    members: How many networks' variables are stacked, along a leading axis;
+      of 1 they are as they are (static).
   """
 
   variables: fcn.Variables
   settings: Mapping[str, jax.Array]
   config: Config = struct.field(pytree_node=False)
+  members: int = struct.field(pytree_node=False, default=1)
 
 
 def predict(model: Model, images: jax.Array) -> jax.Array:
@@ -164,6 +169,23 @@ def _maps(model: Model, images: jax.Array) -> jax.Array:
     image = normalize.normalize(image, config.intensity)
     return normalize.resample(image, small)
 
-  logits = fcn.apply(config.model, model.variables, jax.vmap(prepare)(images))
+  inputs = jax.vmap(prepare)(images)
   restore = jax.vmap(lambda logit: normalize.resample(logit, size))
-  return jax.nn.sigmoid(restore(logits))
+
+  def maps_of(variables: fcn.Variables) -> jax.Array:
+    return jax.nn.sigmoid(restore(fcn.apply(config.model, variables, inputs)))
+
+  if model.members == 1:
+    return maps_of(model.variables)
+
+  def together(variables: fcn.Variables) -> jax.Array:
+    return jax.vmap(maps_of)(variables).mean(0)
+
+  def in_turn(variables: fcn.Variables) -> jax.Array:
+    total = 0.0
+    for i in range(model.members):
+      total += maps_of(jax.tree.map(operator.itemgetter(i), variables))
+    return total / model.members
+
+  # XLA's CPU convolutions with a kernel for each member are slow.
+  return lax.platform_dependent(model.variables, cpu=in_turn, default=together)

@@ -9,7 +9,6 @@ from cellseg_jax.config import Config
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.serialization import replace
 
-
 # Cells of a few pixels are not magnified further: the memory needed grows with
 # the square, and the network sees strides from 2 up.
 MOST = 4.0
