@@ -199,7 +199,7 @@ class DecodingConfig:
   centre_share: float = -1.0
   # 'ascent': least depth of the valley between two cells; 0 chooses.
   depth: float = 0.0
-  # 'ascent': least mean probability of a cell; -1 chooses.
+  # 'ascent': least confidence of a cell; -1 chooses.
   confidence: float = -1.0
   # Average the maps over flips and quarter turns: 8 times the time.
   turns: bool = False

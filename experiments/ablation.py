@@ -26,10 +26,13 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
   'no_confidence': {'decoding': {'confidence': 0.0}},
   'no_distance': {'decoding': {'centre_share': 1.0}},
   'no_centre': {'decoding': {'centre_share': 0.0}},
-  # Added.
+  'no_valley': {'targets': {'valley': 0}},
+  # Added, or in its place.
+  'gap': {'targets': {'gap': 1}},
   'turns': {'decoding': {'turns': True}},
   'weight_decay': {'optimizer': {'weight_decay': 0.05}},
   'label_smoothing': {'targets': {'edge_smoothing': 0.2}},
+  'lower_rate': {'optimizer': {'learning_rate': 2e-4}},
   'full_width': {'model': {'width': 1.0}},
 }
 

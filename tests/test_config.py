@@ -225,16 +225,31 @@ def test_the_case_study_is_the_method_as_published():
   assert 'config.data.path' in refusal(with_path)
 
 
-@pytest.mark.parametrize(
-  'path', sorted((ROOT / 'experiments').glob('*.py')), ids=lambda p: p.stem
-)
-def test_experiment_files_return_what_the_package_holds(path):
-  spec = importlib.util.spec_from_file_location(path.stem, path)
+def experiment_file(name):
+  path = ROOT / 'experiments' / f'{name}.py'
+  spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  assert module.get_config() == experiments.EXPERIMENTS[path.stem]()
+  return module
 
 
-def test_every_experiment_has_its_file():
+@pytest.mark.parametrize('name', experiments.EXPERIMENTS)
+def test_experiment_files_return_what_the_package_holds(name):
+  module = experiment_file(name)
+  assert module.get_config() == experiments.EXPERIMENTS[name]()
+
+
+def test_the_ablation_changes_one_part_of_cells_at_a_time():
+  ablation = experiment_file('ablation')
+  assert ablation.get_config() == experiments.cells()
+  configs = {ablation.get_config(part) for part in ablation.PARTS}
+  assert len(configs) == len(ablation.PARTS)
+  for config in configs:
+    validate(replace(config, data={'path': 'somewhere'}))
+  with pytest.raises(ValueError, match="no part 'wings'; there are all, no_"):
+    ablation.get_config('wings')
+
+
+def test_no_other_experiment_has_a_file():
   files = {path.stem for path in (ROOT / 'experiments').glob('*.py')}
-  assert files == set(experiments.EXPERIMENTS)
+  assert files == {*experiments.EXPERIMENTS, 'ablation'}

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     type=_share,
     default=0.0,
     metavar='P',
-    help='list the cells of a confidence (mean probability) below P, 0 to 1',
+    help='list the cells of a confidence below P, 0 to 1',
   )
   parser.add_argument(
     'paths', nargs='+', metavar='PATH', help='images, or folders of images'

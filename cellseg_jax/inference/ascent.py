@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from cellseg_jax.inference.confidence import confidence
+
 MAPS = ('foreground', 'distance', 'centre')
 CANDIDATES = {
   'threshold': (0.5, 0.3, 0.4, 0.6, 0.7, 0.8),
   'centre_share': (0.5, 0.0, 0.25, 0.75, 1.0),
-  'depth': (0.1, 0.02, 0.04, 0.07, 0.15, 0.2, 0.3),
-  'confidence': (0.0, 0.7, 0.75, 0.8, 0.84, 0.87, 0.9, 0.92),
+  'depth': (0.1, 0.02, 0.04, 0.07, 0.15, 0.2, 0.25, 0.3, 0.4),
+  'confidence': (0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
 }
 
 
@@ -32,7 +34,7 @@ def separate(
       `centre_share`: share of the centre map in the height, 0 to 1; the rest
       is the distance map's. `depth`: the least drop from the lower of two
       peaks to the pass between them that keeps two cells apart. `confidence`:
-      the least mean foreground of a cell.
+      the least `confidence` of a cell.
 
   Returns:
     int32 (H, W); 1 to n are the cells in the order of their first pixels.
@@ -59,9 +61,8 @@ def separate(
   owner = _merge(heights[basins], passes, settings['depth'])
   cells = _number(owner[np.searchsorted(basins, peaks)])
   labels = np.zeros(foreground.shape, np.int32)
-  labels[foreground] = _drop_unsure(
-    cells, maps['foreground'][foreground], settings['confidence']
-  )
+  values = {name: maps[name][foreground] for name in ('foreground', 'centre')}
+  labels[foreground] = _drop_unsure(cells, values, settings['confidence'])
   return labels
 
 
@@ -175,19 +176,17 @@ def _number(cells: np.ndarray) -> np.ndarray:
 
 
 def _drop_unsure(
-  cells: np.ndarray, foreground: np.ndarray, confidence: float
+  cells: np.ndarray, maps: Mapping[str, np.ndarray], least: float
 ) -> np.ndarray:
-  """Sets to 0 the cells whose mean foreground is below `confidence`.
+  """Sets to 0 the cells whose confidence is below `least`.
 
   Args:
     cells: int32 (P,), from 1.
-    foreground: float (P,), 0 to 1.
-    confidence: 0 drops none.
+    maps: Those that `confidence` reads, float (P,).
+    least: 0 drops none.
 
   Returns:
     int32 (P,), numbered anew from 1.
   """
-  area = np.bincount(cells)
-  mean = np.bincount(cells, foreground) / np.maximum(area, 1)
-  keep = (area > 0) & (mean >= confidence)
+  keep = np.append(False, confidence(cells, maps) >= least)
   return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[cells]

@@ -88,22 +88,6 @@ def decode(
   )
 
 
-def confidence(labels: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-  """Returns how sure the network is of each cell: its mean probability.
-
-  Args:
-    labels: int32 (H, W), 1 to n are the cells.
-    foreground: Probability of being cell, float (H, W), 0 to 1.
-
-  Returns:
-    float32 (n,), 0 to 1, in the order of the labels.
-  """
-  count = int(labels.max(initial=0))
-  total = np.bincount(labels.ravel(), foreground.ravel(), count + 1)
-  area = np.bincount(labels.ravel(), minlength=count + 1)
-  return np.float32(total[1:] / np.maximum(area[1:], 1))
-
-
 def _check(name: str, values: np.ndarray) -> None:
   if values.ndim != 2:
     raise ValueError(f'map {name} must be (H, W), found shape {values.shape}')

@@ -13,6 +13,7 @@ from cellseg_jax.config import Config
 from cellseg_jax.images import normalize
 from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference import decode
+from cellseg_jax.inference.confidence import confidence
 from cellseg_jax.model import fcn
 
 
@@ -112,8 +113,7 @@ def segment_with_confidence(
 
   Returns:
     Labels as `segment` returns, and for every image, leading axes flattened,
-    the confidence of cell 1 to n, float32 (n,), 0 to 1: the mean probability
-    of its pixels.
+    the `confidence` of cell 1 to n, float32 (n,), 0 to 1.
 
   Raises:
     ValueError: As `segment`.
@@ -125,10 +125,10 @@ def segment_with_confidence(
   stacks = {k: v.reshape(-1, *shape[-2:]) for k, v in maps.items()}
   settings = {name: float(value) for name, value in model.settings.items()}
   labels, confidences = [], []
-  for i, foreground in enumerate(stacks['foreground']):
+  for i in range(len(stacks['foreground'])):
     of_image = {name: stack[i] for name, stack in stacks.items()}
     labels.append(decode.decode(of_image, model.config.decoding, settings))
-    confidences.append(decode.confidence(labels[-1], foreground))
+    confidences.append(confidence(labels[-1], of_image))
   return np.array(labels, np.int32).reshape(shape), confidences
 
 

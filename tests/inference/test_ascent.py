@@ -78,6 +78,7 @@ def test_bumps_on_a_slope_join_their_hill():
 def test_unsure_cells_are_dropped_and_the_others_numbered():
   hills = row(0.5, 0.9, 0.1, 0.8, 0.1, 0.7, 0.6)
   hills['foreground'] = np.array([[0.7, 0.7, 0.6, 0.95, 0.9, 0.8, 1.0]])
+  hills['centre'] = np.ones((1, 7))
   assert separate(hills, settings(0.3)).max() == 3
   found = separate(hills, settings(0.3, confidence=0.8))
   assert found.max() == 2

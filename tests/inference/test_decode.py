@@ -149,12 +149,3 @@ def test_refuses_nan_and_wrong_shapes():
     decode([[0.5, np.nan]])
   with pytest.raises(ValueError, match=r'\(H, W\)'):
     decode(np.zeros((2, 3, 4)))
-
-
-def test_the_confidence_is_the_mean_probability_of_a_cell():
-  labels = np.array([[1, 1, 0], [2, 0, 2]], np.int32)
-  foreground = np.array([[0.9, 0.7, 0.4], [1.0, 0.2, 0.5]])
-  found = decode_lib.confidence(labels, foreground)
-  np.testing.assert_allclose(found, [0.8, 0.75])
-  assert found.dtype == np.float32
-  assert decode_lib.confidence(0 * labels, foreground).shape == (0,)
