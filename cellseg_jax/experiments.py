@@ -92,7 +92,7 @@ def case_study() -> Config:
     ),
     optimizer=dataclasses.replace(RMSPROP, average=0.99),
     training=TrainingConfig(
-      steps=1000,
+      steps=900,
       # A crop covers several nuclei and their colony's surroundings.
       crop_size=256,
       batch_size=4,

@@ -167,6 +167,7 @@ def run_stardist(arguments: argparse.Namespace) -> None:
       n_rays=32,
       grid=(2, 2),
       train_batch_size=4,
+      train_tensorboard=False,
       train_patch_size=tuple(patch(int(side)) for side in sides),
     ),
     name='model',
