@@ -86,8 +86,9 @@ def case_study() -> Config:
       # Trains from scratch at high rates; GoogLeNet's LRN and biases are there
       # as 'lrn'.
       normalization='batch',
-      # Twice the stride: neighbouring blocks overlap, no checkerboard.
-      head_kernel=64,
+      # Thrice the stride: neighbouring blocks overlap, no checkerboard. Twice
+      # gave a validation AUC of 0.99195 where this gave 0.99204.
+      head_kernel=96,
       head_init='random',
     ),
     optimizer=dataclasses.replace(RMSPROP, average=0.99),
