@@ -213,7 +213,7 @@ def test_quickstart_suits_up_to_eight_devices():
 def test_the_case_study_is_the_method_as_published():
   config = experiments.case_study()
   assert config.model.width == 1
-  assert config.model.head_kernel == 64
+  assert config.model.head_kernel == 96
   move = config.augmentation
   assert (move.roll, move.flip, move.rotate) == (True, True, True)
   off = (move.scale, move.elastic, move.gain, move.offset, move.gamma)
