@@ -97,7 +97,7 @@ def case_study() -> Config:
       # A crop covers several nuclei and their colony's surroundings.
       crop_size=256,
       batch_size=4,
-      evaluate_every=500,
+      evaluate_every=450,
     ),
   )
 

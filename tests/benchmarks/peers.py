@@ -13,7 +13,6 @@ method whose table entry is there is not run again.
 import argparse
 from collections.abc import Callable
 import json
-import math
 import pathlib
 import subprocess
 import sys
@@ -22,13 +21,14 @@ import time
 import numpy as np
 
 from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.datasets.load import load, Splits
 from cellseg_jax.evaluation import scores
+from cellseg_jax.experiments import cells
 from cellseg_jax.images import formats, normalize, targets
-from cellseg_jax.training.resolve import cell_areas
+from cellseg_jax.serialization import replace
+from cellseg_jax.training.resolve import resolve
 
 ROOT = pathlib.Path(__file__).parents[2]
-# The side that the median cell is brought to for StarDist, as for ours.
-DIAMETER = 40.0
 
 
 def main() -> None:
@@ -91,16 +91,11 @@ def _write_time(arguments: argparse.Namespace, method: str, **row) -> None:
   path.write_text(json.dumps(row))
 
 
-def _read(folder: pathlib.Path) -> list[LabelledImage]:
-  """Reads the grey images of a folder with their labels, in order."""
-  labels = {p.stem: p for p in formats.list_images(folder / 'labels')}
-  images = []
-  for path in formats.list_images(folder / 'images'):
-    image = formats.read_image(path)
-    label = formats.read_labels(labels[path.stem])
-    valid = np.ones(label.shape, bool)
-    images.append(LabelledImage(path.stem, image, label, valid))
-  return images
+def _load(arguments: argparse.Namespace) -> tuple[Splits, float]:
+  """Returns the images, and the scale at which ours sees them."""
+  config = replace(cells(), data={'path': str(arguments.data)})
+  splits = load(config.data)
+  return splits, resolve(config, splits.train).data.resample
 
 
 def _write(arguments: argparse.Namespace, method: str) -> Callable:
@@ -112,10 +107,6 @@ def _write(arguments: argparse.Namespace, method: str) -> Callable:
     formats.write_labels(folder / f'{image.name}.tif', labels.astype(np.int32))
 
   return write
-
-
-def _median_diameter(images: list[LabelledImage]) -> float:
-  return math.sqrt(4 * float(np.median(cell_areas(images))) / math.pi)
 
 
 def run_ours(arguments: argparse.Namespace) -> None:
@@ -139,16 +130,14 @@ def run_ours(arguments: argparse.Namespace) -> None:
 
 
 def run_stardist(arguments: argparse.Namespace) -> None:
-  """StarDist with its default network; patches of 256, batch 4."""
+  """StarDist's default network at the scale of ours; patches of 256."""
   from csbdeep.utils import normalize as csb_normalize
   from stardist import fill_label_holes
   from stardist.models import Config2D, StarDist2D
   import tensorflow as tf
 
   tf.keras.utils.set_random_seed(arguments.seed)
-  train = _read(arguments.data / 'train')
-  validation = _read(arguments.data / 'validation')
-  factor = DIAMETER / _median_diameter(train)
+  splits, factor = _load(arguments)
 
   def prepare(image: LabelledImage) -> tuple[np.ndarray, np.ndarray]:
     shape = normalize.resampled_shape(image.labels.shape, factor)
@@ -160,7 +149,7 @@ def run_stardist(arguments: argparse.Namespace) -> None:
   def patch(side: int) -> int:
     return max(16, min(256, side // 16 * 16))
 
-  pairs = [prepare(image) for image in train]
+  pairs = [prepare(image) for image in splits.train]
   sides = np.min([labels.shape for _, labels in pairs], axis=0)
   model = StarDist2D(
     Config2D(
@@ -183,7 +172,7 @@ def run_stardist(arguments: argparse.Namespace) -> None:
 
   model.prepare_for_training()
   model.callbacks.append(StopInTime())
-  held = [prepare(image) for image in validation]
+  held = [prepare(image) for image in splits.validation]
   model.train(
     *map(list, zip(*pairs, strict=True)),
     validation_data=tuple(map(list, zip(*held, strict=True))),
@@ -194,7 +183,7 @@ def run_stardist(arguments: argparse.Namespace) -> None:
   model.optimize_thresholds(*map(list, zip(*held, strict=True)))
   write = _write(arguments, 'stardist')
   _write_time(arguments, 'stardist', minutes=(time.monotonic() - start) / 60)
-  for image, (pixels, _) in zip(validation, held, strict=True):
+  for image, (pixels, _) in zip(splits.validation, held, strict=True):
     write(image, model.predict_instances(pixels)[0])
 
 
@@ -221,8 +210,7 @@ def run_cellpose(arguments: argparse.Namespace) -> None:
 
   torch.manual_seed(arguments.seed)
   np.random.seed(arguments.seed)
-  train = _read(arguments.data / 'train')
-  validation = _read(arguments.data / 'validation')
+  splits, _ = _load(arguments)
   folder = arguments.out / 'cellpose'
   folder.mkdir(exist_ok=True)
   model = models.CellposeModel(gpu=torch.cuda.is_available())
@@ -231,8 +219,8 @@ def run_cellpose(arguments: argparse.Namespace) -> None:
   def fit(epochs: int, crops: int = 28) -> pathlib.Path:
     path, *_ = cellpose_train.train_seg(
       model.net,
-      train_data=[np.float32(image.image) for image in train],
-      train_labels=[image.labels.astype(np.int32) for image in train],
+      train_data=[np.float32(image.image) for image in splits.train],
+      train_labels=[image.labels.astype(np.int32) for image in splits.train],
       channels=[0, 0],
       n_epochs=epochs,
       nimg_per_epoch=crops,
@@ -253,7 +241,7 @@ def run_cellpose(arguments: argparse.Namespace) -> None:
   trained = models.CellposeModel(
     gpu=torch.cuda.is_available(), pretrained_model=str(path)
   )
-  for image in validation:
+  for image in splits.validation:
     masks, *_ = trained.eval(
       np.float32(image.image), channels=[0, 0], diameter=None
     )

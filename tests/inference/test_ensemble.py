@@ -74,7 +74,8 @@ def test_one_member_is_itself():
 
 
 def test_runs_of_other_seeds_and_folders_go_together():
-  ensemble([line(1.0), line(1.0, training={'seed': 1}, data={'path': 'b'})])
+  other = line(1.0, training={'seed': 1}, data={'path': 'b'})
+  assert ensemble([line(1.0), other]).members == 2
 
 
 @pytest.mark.parametrize(
