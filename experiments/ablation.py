@@ -6,7 +6,7 @@ them all and prints the table.
 
 from typing import Any
 
-from cellseg_jax.config import Config
+from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.experiments import cells
 from cellseg_jax.serialization import replace
 
@@ -40,5 +40,5 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
 def get_config(part: str = 'all') -> Config:
   """Returns the configuration without `part`, for `run_train.py --config`."""
   if part not in PARTS:
-    raise ValueError(f'no part {part!r}; there are {", ".join(PARTS)}')
+    raise ConfigError(f'no part {part!r}; there are {", ".join(PARTS)}')
   return replace(cells(), **PARTS[part])

@@ -6,9 +6,10 @@ are, a frozen configuration is set through a draft, and a configuration may be
 named instead of given by its file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import pathlib
 import re
+import runpy
 
 from absl import flags
 from ml_collections import config_dict, config_flags
@@ -27,22 +28,17 @@ goes on where its last checkpoint was saved.
 
 
 class _DraftParser(ConfigFileFlagParser):
-  """Reads a `Config` and returns it as a `ConfigDict`, whose fields are set."""
+  """Reads a `Config` and returns it as a `ConfigDict`, whose fields are set.
+
+  Its errors do not name the flag and its value: absl does.
+  """
 
   def parse(self, path: str) -> config_dict.ConfigDict:
-    if path in EXPERIMENTS:
-      config = EXPERIMENTS[path]()
-    elif pathlib.Path(_split(path)[0]).is_file():
-      config = _read(path, super().parse)
-    else:
-      raise ConfigError(
-        f'--config={path}: no such file; give one, or one of '
-        f'{", ".join(EXPERIMENTS)}'
-      )
+    config = EXPERIMENTS[path]() if path in EXPERIMENTS else _read(path)
     if not isinstance(config, Config):
       raise ConfigError(
-        f'--config={path}: its get_config() must return a '
-        f'cellseg_jax.config.Config, found {type(config).__name__}'
+        'its get_config() must return a cellseg_jax.config.Config, found '
+        f'{type(config).__name__}'
       )
     draft = config_dict.ConfigDict(serialization.to_dict(config))
     return draft.lock()
@@ -54,19 +50,32 @@ def _split(path: str) -> tuple[str, str]:
   return file, variant
 
 
-def _read(path: str, parse_file: Callable[[str], object]) -> object:
-  """Runs an experiment's file; its faults become one line for people."""
-  try:
-    return parse_file(path)
-  except (
-    SyntaxError,
-    AttributeError,
-    ImportError,
-    TypeError,
-    ValueError,
-  ) as error:
+def _read(path: str) -> object:
+  """Runs `get_config` of an experiment's file.
+
+  Not by `ConfigFileFlagParser`, whose errors hold a traceback and no cause.
+
+  Args:
+    path: `FILE` or `FILE:VARIANT`.
+
+  Raises:
+    ConfigError: There is no such file, or it fails.
+  """
+  file, variant = _split(path)
+  if not pathlib.Path(file).is_file():
     raise ConfigError(
-      f'--config={path}: cannot read get_config() from this file: {error}'
+      f'no such file; give one, or one of {", ".join(EXPERIMENTS)}'
+    )
+  try:
+    get_config = runpy.run_path(file).get('get_config')
+    if get_config is None:
+      raise ConfigError('the file defines no get_config()')
+    return get_config(variant) if variant else get_config()
+  except ConfigError:
+    raise
+  except Exception as error:
+    raise ConfigError(
+      f'get_config() failed: {type(error).__name__}: {error}'
     ) from error
 
 

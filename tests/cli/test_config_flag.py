@@ -1,6 +1,7 @@
 """Flags of a training run: all of them right, or refused in a sentence."""
 
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -61,6 +62,40 @@ def test_a_file_may_hold_variants():
   )
   with pytest.raises(ConfigError, match=r"no part 'scale'; there are all, no_"):
     parse(f'--config={path}:scale', *fields)
+
+
+@pytest.mark.parametrize(
+  ('body', 'message'),
+  [
+    ('return {}["steps"]', "get_config() failed: KeyError: 'steps'"),
+    ('import no_such_module', "ModuleNotFoundError: No module named 'no_such_"),
+    ('raise ConfigError("too many steps")', 'mine.py: too many steps'),
+    ('return Config().training.stpes', "AttributeError: 'TrainingConfig' obj"),
+  ],
+)
+def test_a_file_that_fails_is_refused_in_one_line(tmp_path, body, message):
+  path = experiment(tmp_path, body)
+  with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+    parse(f'--config={path}')
+  assert str(caught.value).count(str(path)) == 1
+  assert '\n' not in str(caught.value)
+
+
+def test_a_file_without_get_config_is_refused(tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text('config = 5\n')
+  with pytest.raises(ConfigError, match=r'mine\.py: the file defines no get_'):
+    parse(f'--config={path}')
+
+
+def test_an_unknown_variant_is_refused_in_one_line():
+  path = ROOT / 'experiments' / 'ablation.py'
+  with pytest.raises(ConfigError) as caught:
+    parse(f'--config={path}:wings')
+  assert re.fullmatch(
+    r"--config=\S+:wings: no part 'wings'; there are all, no_rotation, .*",
+    str(caught.value),
+  )
 
 
 def test_the_workdir_is_taken_as_given():
