@@ -19,6 +19,8 @@ ROOMS = {
   'orbax': ('cellseg_jax.training.checkpoints',),
   'tensorflow_datasets': ('cellseg_jax.datasets',),
   'matplotlib': ('cellseg_jax.evaluation.figures',),
+  'pyarrow': ('cellseg_jax.images.tables',),
+  'roifile': ('cellseg_jax.images.exports',),
   'absl': ('cellseg_jax.cli', 'run_train'),
   'ml_collections': ('cellseg_jax.cli', 'run_train'),
   'argparse': ('cellseg_jax.cli', 'run_train'),

@@ -1,10 +1,8 @@
 """The case study's pictures, as PNG files."""
 
 from collections.abc import Mapping
-import colorsys
 import pathlib
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
@@ -13,6 +11,7 @@ from skimage.segmentation import find_boundaries
 
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.evaluation.roc import Roc, thin, tpr_at_fpr
+from cellseg_jax.images.pictures import grey, label_colours
 
 # True positive rate at false positive rate of the case study's held-out image,
 # digitised from its last figure; its area under the curve is 0.989 +- 0.001.
@@ -20,7 +19,6 @@ CASE_STUDY_TEST = {0.01: 0.73, 0.02: 0.82, 0.05: 0.93, 0.1: 0.99}
 
 _PANEL = 4.6  # Width of a panel, in inches.
 _DPI = 150
-_COLOURS = colormaps['tab10'].colors
 
 
 def training_image(path: str | pathlib.Path, labelled: LabelledImage) -> None:
@@ -89,7 +87,7 @@ def composite(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
   colour = np.stack((red, 1 - red - blue, blue), axis=-1)
   # Mixed colours would be darker: brightness is to be the image's alone.
   colour = colour / colour.max(axis=-1, keepdims=True)
-  return colour * (0.25 + 0.75 * _grey(image))[..., None]
+  return colour * (0.25 + 0.75 * grey(image))[..., None]
 
 
 def prediction(
@@ -138,67 +136,11 @@ def segmentation(
   _save(figure, path)
 
 
-def label_colours(labels: np.ndarray) -> np.ndarray:
-  """Colours every cell, touching and close cells differently.
-
-  Args:
-    labels: Integer (H, W); 0 is background and becomes black.
-
-  Returns:
-    RGB, float64 (H, W, 3), 0 to 1; the same for the same cells.
-  """
-  values, index = np.unique(labels, return_inverse=True)
-  index = index.reshape(labels.shape) + int(values[0] != 0)
-  neighbours = _lower_neighbours(index)
-  random = np.random.default_rng(0)
-  chosen: dict[int, int] = {}
-  for cell in range(1, index.max() + 1):
-    taken = {chosen[other] for other in neighbours.get(cell, ())}
-    free = set(range(max(len(_COLOURS), len(taken) + 1))) - taken
-    chosen[cell] = int(random.choice(sorted(free)))
-  palette = [(0.0, 0.0, 0.0)] + [_colour(number) for number in chosen.values()]
-  return np.array(palette)[index]
-
-
-def _colour(number: int) -> tuple[float, float, float]:
-  """A well-known colour, or one of endlessly many hues beyond those."""
-  if number < len(_COLOURS):
-    return _COLOURS[number]
-  return colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.5, 1)  # Golden ratio.
-
-
-def _lower_neighbours(labels: np.ndarray, reach: int = 4) -> dict[int, set]:
-  """Lower labels within `reach` pixels in a row, column or diagonal."""
-  neighbours: dict[int, set] = {}
-  for step in range(1, reach + 1):
-    here, back = np.s_[:-step], np.s_[step:]
-    for a, b in (
-      (labels[here], labels[back]),
-      (labels[:, here], labels[:, back]),
-      (labels[here, here], labels[back, back]),
-      (labels[here, back], labels[back, here]),
-    ):
-      meet = (a != b) & (a > 0) & (b > 0)
-      for pair in set(zip(a[meet].tolist(), b[meet].tolist(), strict=True)):
-        neighbours.setdefault(max(pair), set()).add(min(pair))
-  return neighbours
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-  """Brightness for display, (H, W), 0 to 1: the mean of stretched channels."""
-  channels = image[..., None] if image.ndim == 2 else image
-  channels = channels.astype(np.float64)
-  low, high = np.percentile(channels[::2, ::2], (1, 99.8), axis=(0, 1))
-  flat = high <= low
-  scaled = (channels - low) / np.where(flat, 1, high - low)
-  return np.clip(np.where(flat, 0, scaled), 0, 1).mean(axis=-1)
-
-
 def _shown(image: np.ndarray) -> np.ndarray:
   """Three channels as red, green and blue; any other number as grey."""
   if image.ndim == 3 and image.shape[2] == 3:
-    return np.stack([_grey(image[..., c]) for c in range(3)], axis=-1)
-  return _grey(image)
+    return np.stack([grey(image[..., c]) for c in range(3)], axis=-1)
+  return grey(image)
 
 
 def _panels(

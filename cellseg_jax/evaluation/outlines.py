@@ -4,7 +4,9 @@ import numpy as np
 from scipy import ndimage
 
 from cellseg_jax.evaluation.matching import overlap_table
-from cellseg_jax.evaluation.scores import boundary, find_errors
+from cellseg_jax.evaluation.scores import find_errors
+from cellseg_jax.images.outlines import boundary
+from cellseg_jax.images.pictures import grey
 
 # Okabe & Ito's palette, told apart by colour-blind readers too.
 COLOURS = {
@@ -29,12 +31,14 @@ def draw_errors(
     predicted: Label image of the same shape. Its right cells, of IoU above
       0.5, and its extra ones are outlined.
     image: Intensities (H, W) or (H, W, C) to draw on, in any range; the mean
-      of the channels is shown; None is black.
+      of its channels, each stretched, is shown; None is black.
 
   Returns:
     uint8 (H, W, 3), in the colours of `COLOURS`.
   """
-  picture = _grey(image, true.shape)
+  picture = np.zeros((*true.shape, 3), np.uint8)
+  if image is not None:
+    picture[:] = (200 * grey(image))[..., None]
   table = overlap_table(true, predicted)
   errors = find_errors(table)
   match = table.iou > 0.5
@@ -59,13 +63,3 @@ def draw_errors(
     outline = ndimage.binary_dilation(boundary(shown)) & (shown > 0)
     picture[outline] = COLOURS[name]
   return picture
-
-
-def _grey(image: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
-  if image is None:
-    return np.zeros((*shape, 3), np.uint8)
-  if image.ndim == 3:
-    image = image.mean(-1)
-  low, high = np.percentile(image, [1, 99.8])
-  grey = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
-  return np.repeat(np.uint8(200 * grey)[..., None], 3, axis=-1)

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from cellseg_jax.evaluation import matching
 from cellseg_jax.evaluation.matching import OverlapTable
+from cellseg_jax.images.outlines import boundary
 
 # Pixels by which a predicted boundary may miss the true one.
 BOUNDARY_TOLERANCE = 2
@@ -237,18 +238,3 @@ def _boundaries(
     distance = ndimage.distance_transform_edt(~other)
     near.append(int((distance[mine] <= BOUNDARY_TOLERANCE).sum()))
   return np.array(near), np.array([outline.sum() for outline in outlines])
-
-
-def boundary(labels: np.ndarray) -> np.ndarray:
-  """Marks the pixels of cells with a side on anything else, bool (H, W)."""
-  padded = np.pad(labels, 1, mode='edge')
-  inner = padded[1:-1, 1:-1]
-  differs = np.zeros(labels.shape, bool)
-  for other in (
-    padded[:-2, 1:-1],
-    padded[2:, 1:-1],
-    padded[1:-1, :-2],
-    padded[1:-1, 2:],
-  ):
-    differs |= other != inner
-  return differs & (inner != 0)

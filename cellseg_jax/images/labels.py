@@ -90,6 +90,34 @@ def connected_pieces(mask: np.ndarray) -> tuple[np.ndarray, int]:
   return ndimage.label(mask, _EIGHT)
 
 
+def renumbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns labels as 1 to n in order, int32, and their values before, (n,).
+
+  Args:
+    labels: Integers, any shape, from 0 (background), in any numbering.
+  """
+  values = np.unique(labels)
+  values = values[values != 0]
+  numbers = np.searchsorted(values, labels, side='right').astype(np.int32)
+  return numbers, values
+
+
+def on_border(labels: np.ndarray) -> np.ndarray:
+  """Returns the labels, increasing, of cells with a pixel on the border."""
+  sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+  values = np.unique(np.concatenate(sides))
+  return values[values != 0]
+
+
+def check_confidence(confidence: np.ndarray, values: np.ndarray) -> None:
+  """Refuses confidences, (n,), that are not one for each label value."""
+  if confidence.shape != values.shape:
+    raise ValueError(
+      f'there are {values.size} labels, but confidences of shape '
+      f'{confidence.shape}; give one for each label, in increasing order'
+    )
+
+
 def _check_image(image: np.ndarray, name: str, channels: int) -> None:
   found = image.shape[2] if image.ndim == 3 else 1
   if found != channels or image.ndim not in (2, 3):
@@ -133,15 +161,8 @@ def _check_type(image: np.ndarray, labels: np.ndarray, name: str) -> None:
 def _as_int32(labels: np.ndarray) -> np.ndarray:
   """Keeps the values where int32 holds them, and renumbers them elsewhere."""
   if labels.max() > np.iinfo(np.int32).max:
-    return _renumbered(labels)
+    return renumbered(labels)[0]
   return labels.astype(np.int32)
-
-
-def _renumbered(labels: np.ndarray) -> np.ndarray:
-  """Returns the labels as 1 to n, in order; 0 stays."""
-  with_zero = np.append(labels.ravel(), np.zeros(1, labels.dtype))
-  _, numbers = np.unique(with_zero, return_inverse=True)
-  return numbers[:-1].reshape(labels.shape).astype(np.int32)
 
 
 def _check_rims(labels: np.ndarray, name: str) -> None:
@@ -213,7 +234,7 @@ def _warnings(
 ) -> Iterator[tuple[str, int]]:
   """Counts what a pair is warned of, kind by kind."""
   pieces = tiny = 0
-  labels = _renumbered(labels)
+  labels, _ = renumbered(labels)
   for value, box in enumerate(ndimage.find_objects(labels), start=1):
     cell = labels[box] == value
     tiny += int(cell.sum() < TINY_AREA)

@@ -26,14 +26,36 @@ def clean(
   Returns:
     int32 (H, W): 1 to n are the cells that are left, in their order before.
   """
+  labels, keep = fill_and_drop(labels, min_area, fill_holes=fill_holes)
+  numbers = np.where(keep, np.cumsum(keep), 0).astype(labels.dtype)
+  return _grow(np.take(numbers, labels), rim)
+
+
+def fill_and_drop(
+  labels: np.ndarray, min_area: int, *, fill_holes: bool
+) -> tuple[np.ndarray, np.ndarray]:
+  """Fills holes and drops specks, as `clean`, but keeps the numbers.
+
+  Args:
+    labels: As for `clean`; numbers without a pixel may be among them.
+    min_area: As for `clean`.
+    fill_holes: As for `clean`.
+
+  Returns:
+    int32 (H, W), and which of the numbers from 0 to n are left, bool (n + 1,);
+    0 is not.
+  """
   count = int(labels.max(initial=0))
   occupied = False
   if fill_holes:
     labels, occupied = _fill_holes(labels, count)
-  labels, count = _drop_small(labels, count, min_area)
+  keep = np.bincount(labels.ravel(), minlength=count + 1) >= max(min_area, 1)
+  keep[0] = False
+  numbers = np.where(keep, np.arange(count + 1), 0).astype(labels.dtype)
+  labels = np.take(numbers, labels)
   if occupied:  # Perhaps only by specks that have just been dropped.
     labels, _ = _fill_holes(labels, count)
-  return _grow(labels, rim)
+  return labels, keep
 
 
 def _fill_holes(labels: np.ndarray, count: int) -> tuple[np.ndarray, bool]:
@@ -64,16 +86,6 @@ def _fill_holes(labels: np.ndarray, count: int) -> tuple[np.ndarray, bool]:
   filled = labels.copy()
   filled.ravel()[pixels] = owner[region]
   return filled, bool(occupied.any())
-
-
-def _drop_small(
-  labels: np.ndarray, count: int, min_area: int
-) -> tuple[np.ndarray, int]:
-  """Removes labels below `min_area` pixels and renumbers the others."""
-  keep = np.bincount(labels.ravel(), minlength=count + 1) >= min_area
-  keep[0] = False
-  renumbered = np.where(keep, np.cumsum(keep), 0).astype(labels.dtype)
-  return np.take(renumbered, labels), int(keep.sum())
 
 
 def _grow(labels: np.ndarray, rim: int) -> np.ndarray:

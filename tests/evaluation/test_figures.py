@@ -68,29 +68,6 @@ def test_composite_takes_any_intensities(channels, scale):
   )
 
 
-def test_label_colours_tell_touching_cells_apart():
-  random = np.random.default_rng(2)
-  labels = np.kron(random.permutation(400).reshape(20, 20), np.ones((5, 5)))
-  colours = figures.label_colours(labels.astype(np.int32))
-  assert np.all(colours[labels == 0] == 0)
-  for axis in (0, 1):
-    step = np.diff(labels, axis=axis) != 0
-    change = np.abs(np.diff(colours, axis=axis)).sum(-1)
-    assert np.all(change[step] > 0.1)
-    assert np.all(change[~step] == 0)
-  again = figures.label_colours(labels.astype(np.uint16))
-  np.testing.assert_array_equal(again, colours)
-
-
-def test_label_colours_of_a_cell_with_very_many_neighbours():
-  labels = np.zeros((3, 40), np.int64)
-  labels[0] = np.arange(40) // 2 + 1
-  labels[1:] = 99
-  colours = figures.label_colours(labels)
-  assert np.all(np.abs(colours[0] - colours[1]).sum(-1) > 0.1)
-  assert np.all(figures.label_colours(np.zeros((3, 3), int)) == 0)
-
-
 @pytest.mark.parametrize(
   ('shape', 'channels'), [((60, 90), ()), ((120, 50), (3,))]
 )
