@@ -1,9 +1,10 @@
-"""Files that are, at every moment, either the old or the new."""
+"""Files and folders that are, at every moment, either the old or the new."""
 
 from collections.abc import Iterator
 import contextlib
 import os
 import pathlib
+import shutil
 import uuid
 
 
@@ -12,11 +13,12 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
   """Lends a temporary path, which takes the place of `path` at the end.
 
   A reader, or a run that is killed within the block, never meets half a file.
-  The temporary file lies hidden in the same folder; where the block fails it
-  is removed and `path` stays as it was.
+  What is temporary lies hidden in the same folder; where the block fails it is
+  removed and `path` stays as it was.
 
   Args:
-    path: File to write; its folder must exist.
+    path: File or folder to write; its parent must exist. An older one is
+      replaced: a file at once, a folder after it was moved aside.
 
   Yields:
     The path to write to, of the same suffix.
@@ -26,13 +28,25 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
   """
   path = pathlib.Path(path)
   # No part of the name: that may already be as long as names can be.
-  partial = path.with_name(f'.{uuid.uuid4().hex}.partial{path.suffix}')
+  hidden = f'.{uuid.uuid4().hex}.partial'
+  partial = path.with_name(f'{hidden}{path.suffix}')
+  older = path.with_name(f'{hidden}.old')
   try:
     yield partial
+    if partial.is_dir() and path.is_dir():
+      os.replace(path, older)
     os.replace(partial, path)
   except OSError as error:
     if error.errno is None or error.filename not in (None, str(partial)):
       raise
     raise OSError(error.errno, error.strerror, str(path)) from error
   finally:
-    partial.unlink(missing_ok=True)
+    for left in (partial, older):
+      _remove(left)
+
+
+def _remove(path: pathlib.Path) -> None:
+  if path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)

@@ -1,35 +1,41 @@
-"""Read and write images and label images; axes are explicit, never guessed."""
+"""Read and write images and label images; axes are explicit, never guessed.
 
-import os
+Whole 2-D images and their labels, as training takes them; `source` and
+`selection` open files of more axes, and of any size.
+"""
+
 import pathlib
-import struct
-import zlib
 
 import imageio.v3 as iio
 import numpy as np
-import tifffile
 
-TIFF_SUFFIXES = ('.tif', '.tiff')
-SUFFIXES = (*TIFF_SUFFIXES, '.png', '.jpg', '.jpeg')
+from cellseg_jax.images.axes import readings, UNSTATED
+from cellseg_jax.images.errors import ImageFileError
+from cellseg_jax.images.label_files import write_labels
+from cellseg_jax.images.source import (
+  is_zarr,
+  open_file,
+  RASTER_SUFFIXES,
+  Source,
+  TIFF_SUFFIXES,
+)
+
+__all__ = [
+  'SUFFIXES',
+  'ImageFileError',
+  'list_images',
+  'read_image',
+  'read_labels',
+  'write_labels',
+  'write_picture',
+]
+
+SUFFIXES = (*TIFF_SUFFIXES, *RASTER_SUFFIXES)
+# Of the many that bioio reads, those that are looked for in folders.
+MICROSCOPY_SUFFIXES = ('.czi', '.lif', '.nd2')
 
 # The last axis of an array without metadata is taken for channels up to here.
 _MOST_UNNAMED_CHANNELS = 4
-
-# What the readers raise on files that are cut off or not what they claim.
-_READ_ERRORS = (
-  ValueError,  # Includes tifffile.TiffFileError.
-  OSError,
-  KeyError,
-  IndexError,
-  TypeError,
-  SyntaxError,  # Pillow, of a broken PNG.
-  struct.error,
-  zlib.error,
-)
-
-
-class ImageFileError(ValueError):
-  """A file is not an image that can be read without guessing."""
 
 
 def read_image(path: str | pathlib.Path) -> np.ndarray:
@@ -72,45 +78,19 @@ def read_labels(path: str | pathlib.Path) -> np.ndarray:
   return labels
 
 
-def write_labels(path: str | pathlib.Path, labels: np.ndarray) -> None:
-  """Writes a label image as zlib-compressed TIFF, whole or not at all.
-
-  Args:
-    path: File to write; its folder must exist. An older file is replaced.
-    labels: Integers (H, W) from 0 to 2**32 - 1; written as uint16, or as
-      uint32 when a value needs it.
-
-  Raises:
-    ValueError: The labels are not such integers.
-  """
-  path = pathlib.Path(path)
-  if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-    raise ValueError(
-      f'{path}: labels must be integers of shape (height, width), found '
-      f'{labels.dtype} {labels.shape}'
-    )
-  low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
-  if low < 0 or high >= 2**32:
-    raise ValueError(
-      f'{path}: labels must be 0 to 2**32 - 1, found {low} to {high}'
-    )
-  dtype = np.uint16 if high < 2**16 else np.uint32
-  # A reader, or a run that is killed here, never meets half a file.
-  temporary = path.with_name(f'.{path.stem}.{os.getpid()}.tif')
-  try:
-    tifffile.imwrite(temporary, labels.astype(dtype), compression='zlib')
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
-
-
 def write_picture(path: str | pathlib.Path, picture: np.ndarray) -> None:
   """Writes a picture to look at, uint8 (H, W, 3), as PNG."""
   iio.imwrite(path, picture)
 
 
-def list_images(folder: str | pathlib.Path) -> list[pathlib.Path]:
+def list_images(
+  folder: str | pathlib.Path, *, every_kind: bool = False
+) -> list[pathlib.Path]:
   """Returns a folder's TIFF, PNG and JPEG files, sorted, hidden ones left out.
+
+  Args:
+    folder: Where to look; not in folders within it.
+    every_kind: Also OME-Zarr folders and files of microscopes' own formats.
 
   Raises:
     ImageFileError: There is no such folder.
@@ -118,12 +98,15 @@ def list_images(folder: str | pathlib.Path) -> list[pathlib.Path]:
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise ImageFileError(f'{folder}: no such folder')
+  suffixes = SUFFIXES + MICROSCOPY_SUFFIXES * every_kind
   return sorted(
     path
     for path in folder.iterdir()
-    if path.suffix.lower() in SUFFIXES
-    and not path.name.startswith('.')
-    and path.is_file()
+    if not path.name.startswith('.')
+    and (
+      (path.suffix.lower() in suffixes and path.is_file())
+      or (every_kind and is_zarr(path))
+    )
   )
 
 
@@ -134,106 +117,30 @@ def _read(path: pathlib.Path, *, palette: bool) -> np.ndarray:
       f'{path}: cannot read {suffix or "a file without suffix"}; save it as '
       f'one of {", ".join(SUFFIXES)}'
     )
-  if not path.is_file():
-    raise ImageFileError(f'{path}: no such file')
-  if not path.stat().st_size:
-    raise ImageFileError(f'{path}: the file is empty; save or copy it again')
-  try:
-    if suffix in TIFF_SUFFIXES:
-      array, axes = _read_tiff(path)
-    else:
-      array, axes = _read_other(path, palette), None
-  except ImageFileError:
-    raise
-  except _READ_ERRORS as error:
-    raise ImageFileError(
-      f'{path}: cannot be read ({type(error).__name__}: {error}); the file is '
-      'cut off, damaged or of another kind: save or copy it again'
-    ) from error
-  return _channels_last(path, array, axes)
+  with open_file(path, palette=palette) as opened:
+    axes = _axes_of_one_image(path, opened.array.shape, opened.axes)
+    pixels = Source(path, opened, axes).read()
+  return pixels if axes == 'YX' else pixels.transpose(_channels_last(axes))
 
 
-def _read_tiff(path: pathlib.Path) -> tuple[np.ndarray, str | None]:
-  """Reads a TIFF; also returns its axes where its metadata state them."""
-  with tifffile.TiffFile(path) as tiff:
-    series = tiff.series
-    if not series:
-      raise ValueError('no image in it')
-    if len(series) > 1:
-      shapes = ', '.join(str(one.shape) for one in series)
-      raise ImageFileError(
-        f'{path}: holds {len(series)} images ({shapes}), expected '
-        'one; save each image to a file of its own'
-      )
-    axes = series[0].axes
-    codec = series[0].keyframe.compression
-    try:
-      array = series[0].asarray()
-    except ValueError as error:
-      if 'imagecodecs' not in str(error):
-        raise
-      array = _read_with_pillow(path, codec.name)
-  if array.ndim != len(axes):
-    raise ImageFileError(f'{path}: axes {axes} do not fit shape {array.shape}')
-  # tifffile names axes that nothing states Q or I.
-  return array, None if set(axes) & set('QI') else axes
-
-
-def _read_with_pillow(path: pathlib.Path, codec: str) -> np.ndarray:
-  """Reads common old codecs (LZW) that tifffile leaves to imagecodecs."""
-  try:
-    return iio.imread(path, plugin='pillow')
-  except _READ_ERRORS as error:
-    raise ImageFileError(
-      f'{path}: cannot decompress {codec} ({error}); `pip install '
-      'imagecodecs`, or save it uncompressed or with zlib (deflate)'
-    ) from error
-
-
-def _read_other(path: pathlib.Path, palette: bool) -> np.ndarray:
-  if palette and iio.immeta(path, plugin='pillow').get('mode') == 'P':
-    return iio.imread(path, plugin='pillow', mode='P')
-  return iio.imread(path, plugin='pillow')
-
-
-def _channels_last(
-  path: pathlib.Path, array: np.ndarray, axes: str | None
-) -> np.ndarray:
-  """Returns the array as (H, W) or (H, W, C), or refuses to guess."""
-  if array.ndim == 2 and array.size:
-    return array
-  if array.ndim == 3 and array.size:
-    if axes is not None and sorted(axes) in (sorted('YXC'), sorted('YXS')):
-      order = [
-        axes.index('Y'),
-        axes.index('X'),
-        3 - axes.index('Y') - axes.index('X'),
-      ]
-      return array.transpose(order)
-    if axes is None and array.shape[2] <= _MOST_UNNAMED_CHANNELS < min(
-      array.shape[:2]
-    ):
-      return array
+def _axes_of_one_image(
+  path: pathlib.Path, shape: tuple[int, ...], axes: str
+) -> str:
+  """Returns YX, or Y, X and C or S in any order, or refuses to guess."""
+  if sorted(axes) in (['X', 'Y'], ['C', 'X', 'Y'], ['S', 'X', 'Y']):
+    return axes
+  if axes == UNSTATED * 3 and shape[2] <= _MOST_UNNAMED_CHANNELS < min(
+    shape[:2]
+  ):
+    return 'YXC'
+  stated = 'without stated axes' if UNSTATED in axes else f'with axes {axes}'
+  ways = ', or '.join(text for text, _ in readings(shape, axes))
   raise ImageFileError(
-    f'{path}: shape {array.shape}'
-    + (f' with axes {axes}' if axes else ' without stated axes')
-    + f' is not one 2-D image; it may be {_readings(array.shape, axes)}. Save '
-    'one image (height, width) or (height, width, channels) a file'
+    f'{path}: shape {shape} {stated} is not one 2-D image; it may be {ways}. '
+    'Save one image (height, width) or (height, width, channels) a file'
   )
 
 
-def _readings(shape: tuple[int, ...], axes: str | None) -> str:
-  """Says what an array of this shape could be."""
-  if axes is not None:
-    names = {'Z': 'depth', 'T': 'time', 'C': 'channel', 'S': 'sample'}
-    return 'a stack over ' + ', '.join(
-      f'{names.get(axis, axis)} ({size})'
-      for axis, size in zip(axes, shape, strict=True)
-      if axis not in 'YX'
-    )
-  if len(shape) == 3:
-    return (
-      f'{shape[0]} channels, depths or times of {shape[1]}x{shape[2]}, or '
-      f'{shape[0]}x{shape[1]} with {shape[2]} channels'
-    )
-  return f'a stack of {len(shape)} axes'
+def _channels_last(axes: str) -> list[int]:
+  y, x = axes.index('Y'), axes.index('X')
+  return [y, x, 3 - y - x]

@@ -110,6 +110,22 @@ def test_lzw_tiff_is_read(tmp_path, pixels):
   np.testing.assert_array_equal(formats.read_image(tmp_path / 'a.tif'), pixels)
 
 
+def test_codecs_that_tifffile_lacks_are_read_by_pillow(
+  tmp_path, pixels, monkeypatch
+):
+  tifffile.imwrite(tmp_path / 'a.tif', pixels, compression='zlib')
+  stack = np.stack([pixels, pixels])
+  tifffile.imwrite(
+    tmp_path / 'b.tif', stack, compression='zlib', metadata={'axes': 'CYX'}
+  )
+  monkeypatch.setattr(tifffile.TIFF, 'DECOMPRESSORS', {})
+  np.testing.assert_array_equal(formats.read_image(tmp_path / 'a.tif'), pixels)
+  with pytest.raises(
+    ImageFileError, match=r'b\.tif: .*ADOBE_DEFLATE.*pip install im'
+  ):
+    formats.read_image(tmp_path / 'b.tif')
+
+
 def test_palette_labels_are_indices(tmp_path):
   indices = np.arange(64, dtype=np.uint8).reshape(8, 8)
   picture = Image.fromarray(indices, mode='L').convert('P')
@@ -177,3 +193,15 @@ def test_list_images_is_sorted_and_selective(tmp_path):
   assert names == ['a.png', 'b.TIF', 'c.jpeg']
   with pytest.raises(ImageFileError, match='nowhere: no such folder'):
     formats.list_images(tmp_path / 'nowhere')
+
+
+def test_list_of_images_of_every_kind(tmp_path):
+  for name in ('b.czi', 'a.png', 'c.ND2', 'notes.txt'):
+    (tmp_path / name).touch()
+  for name in ('d.ome.zarr', 'e.zarr', '.f.zarr'):
+    (tmp_path / name).mkdir()
+  (tmp_path / 'd.ome.zarr' / 'zarr.json').touch()
+  (tmp_path / '.f.zarr' / '.zgroup').touch()
+  found = formats.list_images(tmp_path, every_kind=True)
+  names = ['a.png', 'b.czi', 'c.ND2', 'd.ome.zarr']
+  assert [path.name for path in found] == names

@@ -1,0 +1,200 @@
+"""TIFF, ImageJ TIFF and OME-TIFF files, read by blocks."""
+
+from collections.abc import Iterator
+import contextlib
+import functools
+import logging
+import math
+import pathlib
+import threading
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from cellseg_jax.images.axes import UNSTATED
+from cellseg_jax.images.errors import choose_scene, ImageFileError
+from cellseg_jax.images.opened import LazyArray, Loaded, Opened
+from cellseg_jax.images.raster import load_raster
+from cellseg_jax.images.units import pixel_size_of
+
+
+class Mapped:
+  """Uncompressed pixels that lie in a row in a file."""
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    offset: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+  ):
+    self.shape, self.dtype = shape, dtype
+    self.chunks = (1,) * len(shape)
+    self._map = functools.partial(
+      np.memmap, path, dtype, 'r', offset, shape=shape
+    )
+
+  def __getitem__(self, index: tuple[Any, ...]) -> np.ndarray:
+    # Mapped for one reading only: pages of a map that is kept count as memory.
+    return np.array(self._map()[index])
+
+
+def open_tiff(
+  path: pathlib.Path, stack: contextlib.ExitStack, scene: str = ''
+) -> Opened:
+  """Opens one image of a TIFF file, of a pyramid the full resolution.
+
+  Args:
+    path: The file.
+    stack: Closes the file.
+    scene: As for `choose_scene`.
+  """
+  with _complaints_are_errors():
+    tiff = stack.enter_context(tifffile.TiffFile(path))
+    if not tiff.series:
+      raise ValueError('no image in it')
+  scenes = [(one.name, str(one.shape)) for one in tiff.series]
+  number = choose_scene(path, scenes, scene)
+  series = tiff.series[number].levels[0]
+  if len(series.shape) != len(series.axes):
+    raise ImageFileError(
+      f'{path}: axes {series.axes} do not fit shape {series.shape}'
+    )
+  _check_complete(path, series)
+  pixel_size: tuple[float, float] | None = None
+  names: list[str] = []
+  if tiff.is_ome:
+    pixel_size, names = _from_ome(tiff, number)
+  elif tiff.is_imagej:
+    unit = (tiff.imagej_metadata or {}).get('unit')
+    width, height = (1 / n if n else 0 for n in tiff.pages[0].resolution)
+    pixel_size = pixel_size_of((height, width), (unit, unit))
+  array = _array(path, stack, series)
+  return Opened(array, _stated(series), pixel_size, names)
+
+
+class _Complaints(logging.Handler):
+  """Keeps what tifffile logs as errors of this thread's file."""
+
+  def __init__(self):
+    super().__init__(logging.ERROR)
+    self.thread = threading.get_ident()
+    self.texts: list[str] = []
+
+  def emit(self, record: logging.LogRecord) -> None:
+    text = record.getMessage()
+    # A tag of an unknown kind is no harm, one beyond the end of the file is.
+    harmless = (
+      text.startswith('<TiffTag') and 'invalid value offset' not in text
+    )
+    if record.thread == self.thread and not harmless:
+      self.texts.append(text)
+
+
+@contextlib.contextmanager
+def _complaints_are_errors() -> Iterator[None]:
+  """Refuses files of which tifffile would give only the pages it found."""
+  complaints, logger = _Complaints(), logging.getLogger('tifffile')
+  logger.addHandler(complaints)
+  try:
+    yield
+  finally:
+    logger.removeHandler(complaints)
+  if complaints.texts:
+    raise ValueError(complaints.texts[0])
+
+
+def _stated(series: tifffile.TiffPageSeries) -> str:
+  """tifffile names axes that nothing states Q or I."""
+  axes = series.axes.replace('Q', UNSTATED).replace('I', UNSTATED)
+  if UNSTATED in axes and series.kind == 'shaped' and 'S' not in axes:
+    # An array saved without axes: its last two need not be height and width.
+    return UNSTATED * len(axes)
+  return axes
+
+
+def _check_complete(
+  path: pathlib.Path, series: tifffile.TiffPageSeries
+) -> None:
+  """Every strip and tile must lie within the file."""
+  if not math.prod(series.shape):
+    return  # No pixels: refused by whoever reads it.
+  if series.dataoffset is not None:
+    # Of such a stack, only the first page may have a header.
+    end = series.dataoffset + math.prod(series.shape) * series.dtype.itemsize
+    ends = [(series.parent, end)]
+  elif None in series.pages:
+    raise ImageFileError(
+      f'{path}: some of its {len(series.pages)} planes are not there; put the '
+      'other files of its set beside it, or copy it again'
+    )
+  else:
+    ends = [
+      (page.parent, offset + count)
+      for page in series.pages
+      for offset, count in zip(
+        page.dataoffsets, page.databytecounts, strict=True
+      )
+    ]
+  if any(end > file.filehandle.size for file, end in ends):
+    raise ValueError(f'the file ends before its {series.shape} pixels do')
+
+
+def _array(
+  path: pathlib.Path,
+  stack: contextlib.ExitStack,
+  series: tifffile.TiffPageSeries,
+) -> LazyArray:
+  if series.dataoffset is not None and not series.is_multifile:
+    dtype = series.dtype.newbyteorder(series.parent.byteorder)
+    return Mapped(path, series.dataoffset, series.shape, dtype)
+  codec, predictor = series.keyframe.compression, series.keyframe.predictor
+  if (
+    codec not in tifffile.TIFF.DECOMPRESSORS
+    or predictor not in tifffile.TIFF.UNPREDICTORS
+  ):
+    first = len(series.pages) == 1 and series.keyframe.index == 0
+    load = functools.partial(_load_with_pillow, path, codec, first)
+    return Loaded(series.shape, series.dtype, load)
+  import zarr  # Late: it takes as long to import as all the rest.
+
+  store = series.aszarr(level=0)
+  stack.callback(store.close)
+  return zarr.open_array(store, mode='r')
+
+
+def _load_with_pillow(
+  path: pathlib.Path, codec: int, first: bool
+) -> np.ndarray:
+  """Reads common old codecs (LZW) that tifffile leaves to imagecodecs."""
+  try:
+    if first:
+      return load_raster(path)
+    cause: Exception | str = 'only of a single page'
+  except (ValueError, OSError) as error:
+    cause = error
+  name = getattr(codec, 'name', codec)  # Unknown codecs are plain numbers.
+  raise ImageFileError(
+    f'{path}: cannot decompress {name} ({cause}); `pip install imagecodecs`, '
+    'or save it uncompressed or with zlib (deflate)'
+  )
+
+
+def _from_ome(
+  tiff: tifffile.TiffFile, number: int
+) -> tuple[tuple[float, float] | None, list[str]]:
+  """Reads pixel size and channel names of an image from the OME-XML."""
+  pixels = ElementTree.fromstring(tiff.ome_metadata).findall(
+    '{*}Image/{*}Pixels'
+  )
+  if len(pixels) != len(tiff.series):
+    return None, []
+  found = pixels[number]
+  pixel_size = pixel_size_of(
+    [found.get(f'PhysicalSize{axis}') for axis in 'YX'],
+    [found.get(f'PhysicalSize{axis}Unit', 'µm') for axis in 'YX'],
+  )
+  names = [channel.get('Name', '') for channel in found.findall('{*}Channel')]
+  return pixel_size, names if any(names) else []

@@ -1,0 +1,169 @@
+"""OME-Zarr images and labels in local folders, versions 0.4 and 0.5."""
+
+from collections.abc import Sequence
+import pathlib
+from typing import Any
+
+import numpy as np
+from ome_zarr_models import v04, v05
+import zarr
+
+from cellseg_jax.images.axes import UNSTATED
+from cellseg_jax.images.errors import choose_scene, ImageFileError
+from cellseg_jax.images.opened import Opened
+from cellseg_jax.images.units import pixel_size_of
+
+_VERSIONS = {'0.4': v04, '0.5': v05}
+
+
+def open_zarr(path: pathlib.Path, scene: str = '') -> Opened:
+  """Opens the full resolution of an image, or an array without metadata.
+
+  Args:
+    path: The folder of the image.
+    scene: As for `choose_scene`.
+  """
+  node: Any = zarr.open(path, mode='r')
+  if isinstance(node, zarr.Array):
+    return Opened(node, UNSTATED * node.ndim)
+  attributes = _ome(node)
+  if 'bioformats2raw.layout' in attributes:
+    names = sorted((n for n in node.group_keys() if n != 'OME'), key=_order)
+    node = node[names[choose_scene(path, [(n, '') for n in names], scene)]]
+    attributes, scene = _ome(node), ''
+  if not attributes.get('multiscales'):
+    raise ImageFileError(
+      f'{path}: has no OME-Zarr image of its own; give one of those within it, '
+      f'such as {path}/{_an_image(node) or "A/1/0"}'
+    )
+  images = attributes['multiscales']
+  scenes = [(str(image.get('name', '')), '') for image in images]
+  image = images[choose_scene(path, scenes, scene)]
+  return _open_image(path, node, attributes, image)
+
+
+def _open_image(
+  path: pathlib.Path,
+  group: zarr.Group,
+  attributes: dict[str, Any],
+  image: dict[str, Any],
+) -> Opened:
+  version = attributes.get('version') or image.get('version') or '0.4'
+  if version not in _VERSIONS:
+    raise ImageFileError(
+      f'{path}: is OME-Zarr {version}; those read are '
+      f'{", ".join(_VERSIONS)}: save it as one of them'
+    )
+  multiscale = _VERSIONS[version].multiscales.Multiscale.model_validate(image)
+  full = multiscale.datasets[0]
+  array = group[full.path]
+  names = [str(axis.name).lower() for axis in multiscale.axes]
+  scales = [
+    transforms[0].scale
+    for transforms in (
+      full.coordinateTransformations,
+      multiscale.coordinateTransformations,
+    )
+    if transforms and hasattr(transforms[0], 'scale')
+  ]
+  lengths, units = [], []
+  for axis in 'yx':
+    place = names.index(axis) if axis in names else 0
+    length = 1.0
+    for scale in scales:
+      length *= scale[place]
+    lengths.append(length)
+    units.append(multiscale.axes[place].unit)
+  channels = attributes.get('omero', {}).get('channels', [])
+  labels = tuple(str(channel.get('label', '')) for channel in channels)
+  axes = ''.join(name.upper() if len(name) == 1 else UNSTATED for name in names)
+  return Opened(
+    array, axes, pixel_size_of(lengths, units), labels if any(labels) else ()
+  )
+
+
+def _ome(group: zarr.Group) -> dict[str, Any]:
+  """Version 0.5 keeps its attributes under `ome`, 0.4 does not."""
+  attributes: dict[str, Any] = dict(group.attrs)
+  return attributes.get('ome', attributes)
+
+
+def _order(name: str) -> tuple[int, str]:
+  return (int(name) if name.isdecimal() else 10**9, name)
+
+
+def _an_image(group: zarr.Group) -> str:
+  """Finds the path of the first image within a group, a plate's for one."""
+  for name, child in sorted(group.groups()):
+    if 'multiscales' in _ome(child):
+      return name
+    below = _an_image(child)
+    if below:
+      return f'{name}/{below}'
+  return ''
+
+
+def create_zarr_labels(
+  path: pathlib.Path,
+  shape: Sequence[int],
+  chunks: Sequence[int],
+  dtype: np.dtype,
+  axes: str,
+  pixel_size: tuple[float, float] | None,
+  version: str,
+) -> zarr.Array:
+  """Creates an OME-Zarr label image of zeros, of one resolution.
+
+  Args:
+    path: The folder to create.
+    shape: Of the labels.
+    chunks: Of a chunk.
+    dtype: Unsigned integers.
+    axes: Letters of T, Z, Y and X.
+    pixel_size: Height and width of a pixel in um, if known.
+    version: 0.4 or 0.5.
+
+  Returns:
+    The array to write the labels to.
+  """
+  package = _VERSIONS[version]
+  spacing = dict(zip('YX', pixel_size or (), strict=bool(pixel_size)))
+  multiscale = package.multiscales.Multiscale(
+    axes=[
+      package.axes.Axis(
+        name=axis.lower(),
+        type='time' if axis == 'T' else 'space',
+        unit='micrometer' if axis in spacing else None,
+      )
+      for axis in axes
+    ],
+    datasets=[
+      package.multiscales.Dataset.build(
+        path='0',
+        scale=[spacing.get(axis, 1.0) for axis in axes],
+        translation=None,
+      )
+    ],
+  )
+  label = package.image_label_types.Label(version=version)
+  attributes = {
+    'multiscales': [multiscale.model_dump(exclude_none=True)],
+    'image-label': label.model_dump(exclude_none=True),
+  }
+  options: dict[str, Any] = {}
+  if version == '0.4':
+    attributes['multiscales'][0]['version'] = version
+    options['chunk_key_encoding'] = {'name': 'v2', 'separator': '/'}
+  else:
+    attributes = {'ome': {'version': version, **attributes}}
+    options['dimension_names'] = list(axes.lower())
+  group = zarr.create_group(
+    path, zarr_format=2 if version == '0.4' else 3, attributes=attributes
+  )
+  return group.create_array(
+    '0',
+    shape=tuple(shape),
+    chunks=tuple(chunks),
+    dtype=dtype,
+    **options,
+  )
