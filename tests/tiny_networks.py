@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cellseg_jax.config import STRIDE
 from cellseg_jax.model import fcn
 
 
@@ -59,3 +60,27 @@ def use_a_line(monkeypatch):
   monkeypatch.setattr(fcn, 'init', lambda key, config, channels: LINE)
   monkeypatch.setattr(fcn, 'apply', apply)
   monkeypatch.setattr(fcn, 'apply_train', apply_train)
+
+
+def use_squares(monkeypatch):
+  """Makes the network one that sees little, but has the grid of the real one.
+
+  To the line it adds the mean of the 3 x 3 squares of the stride around.
+  """
+
+  def apply(config, variables, images):
+    params = variables['params']
+    total = jnp.sum(images, -1)
+    n, height, width = total.shape
+    pad = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE)]
+    x = jnp.pad(total, pad, mode='symmetric')
+    rows, columns = x.shape[1] // STRIDE, x.shape[2] // STRIDE
+    x = x.reshape(n, rows, STRIDE, columns, STRIDE).mean((2, 4))
+    x = jnp.pad(x, [(0, 0), (1, 1), (1, 1)])  # Zeros, as convolutions have.
+    x = sum(
+      x[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)
+    )
+    x = x.repeat(STRIDE, 1).repeat(STRIDE, 2)[:, :height, :width]
+    return (params['slope'] * (total + x) + params['offset'])[..., None]
+
+  monkeypatch.setattr(fcn, 'apply', apply)

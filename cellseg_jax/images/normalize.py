@@ -12,17 +12,15 @@ import jax.numpy as jnp
 from cellseg_jax.config import IntensityConfig
 
 
+def sample_stride(shape: tuple[int, int], config: IntensityConfig) -> int:
+  """Returns the distance in pixels of the rows and columns looked at."""
+  return math.ceil(math.sqrt(shape[0] * shape[1] / config.sample))
+
+
 def intensity_range(
   image: jax.Array, config: IntensityConfig
 ) -> tuple[jax.Array, jax.Array]:
   """Finds the intensities that normalisation maps to 0 and to 1.
-
-  They are percentiles of at most `config.sample` pixels on a fixed grid. Where
-  they lie closer than `config.noise_floor` standard deviations of the pixel
-  noise, the field is almost empty and the range is widened to that, so that
-  noise stays small. The noise is read off differences of horizontal
-  neighbours, whose mean absolute value is 2/sqrt(pi) standard deviations for
-  Gaussian noise.
 
   Args:
     image: float32 (H, W, C).
@@ -31,15 +29,38 @@ def intensity_range(
   Returns:
     Lowest intensity and range, float32 (C,); the range is positive.
   """
-  height, width, channels = image.shape
-  stride = math.ceil(math.sqrt(height * width / config.sample))
-  grid = image[::stride, ::stride].reshape(-1, channels)
+  stride = sample_stride(image.shape[:2], config)
+  rows = image[::stride]
+  return range_of_sample(rows[:, ::stride], rows[:, 1::stride], config)
+
+
+def range_of_sample(
+  sample: jax.Array, following: jax.Array, config: IntensityConfig
+) -> tuple[jax.Array, jax.Array]:
+  """Finds the same from a sample of the image's pixels on a fixed grid.
+
+  They are percentiles of the sample. Where they lie closer than
+  `config.noise_floor` standard deviations of the pixel noise, the field is
+  almost empty and the range is widened to that, so that noise stays small. The
+  noise is read off differences of horizontal neighbours, whose mean absolute
+  value is 2/sqrt(pi) standard deviations for Gaussian noise.
+
+  Args:
+    sample: Every `sample_stride`-th row and column from the first, float32 (h,
+      w, C).
+    following: The pixels that follow those in their rows, float32 (h, w or
+      w - 1, C).
+    config: As for `intensity_range`.
+
+  Returns:
+    As `intensity_range`.
+  """
+  channels = sample.shape[-1]
   percentiles = jnp.array([config.low_percentile, config.high_percentile])
-  low, high = jnp.percentile(grid, percentiles, axis=0)
-  # Rows are thinned as the grid's; neighbours must stay neighbours.
-  differences = jnp.abs(jnp.diff(image[::stride], axis=1))[:, ::stride]
+  low, high = jnp.percentile(sample.reshape(-1, channels), percentiles, axis=0)
   noise = jnp.zeros(channels)
-  if width > 1:
+  if following.size:
+    differences = jnp.abs(following - sample[:, : following.shape[1]])
     noise = differences.mean((0, 1)) * math.sqrt(math.pi) / 2
   span = jnp.maximum(high - low, config.noise_floor * noise)
   return low, jnp.where(span > 0, span, 1.0)

@@ -8,11 +8,12 @@ step is local or a merge of pieces, so that parts of an image give the labels of
 the whole.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from cellseg_jax.inference.confidence import confidence
+from cellseg_jax.inference.pieces import Found
+from cellseg_jax.inference.relief import highest, Relief, roots
 
 MAPS = ('foreground', 'distance', 'centre')
 CANDIDATES = {
@@ -22,171 +23,93 @@ CANDIDATES = {
   'confidence': (0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
 }
 
+# A pixel and its neighbours in reading order, as rows and columns away.
+_AROUND = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1))
+_ITSELF = _AROUND.index((0, 0))
 
-def separate(
+
+def find(
   maps: Mapping[str, np.ndarray], settings: Mapping[str, float]
-) -> np.ndarray:
-  """Labels the basins of the height within the foreground.
+) -> Found:
+  """Finds the basins of the height within the foreground.
 
   Args:
-    maps: `foreground`, `distance` and `centre`, float (H, W), 0 to 1.
+    maps: `foreground`, `distance` and `centre`, float (h + 2, w + 2), 0 to 1,
+      of a block and its frame.
     settings: `threshold`: pixels of a higher foreground are cell.
       `centre_share`: share of the centre map in the height, 0 to 1; the rest
-      is the distance map's. `depth`: the least drop from the lower of two
-      peaks to the pass between them that keeps two cells apart. `confidence`:
-      the least `confidence` of a cell.
+      is the distance map's.
 
   Returns:
-    int32 (H, W); 1 to n are the cells in the order of their first pixels.
+    The basins, and the passes between them. A path that leaves the block ends
+    in the frame, whose every pixel is a piece of its own.
   """
   share = settings['centre_share']
   height = (1 - share) * maps['distance'] + share * maps['centre']
-  foreground = maps['foreground'] > settings['threshold']
-  # Only the pixels of the foreground are worked on, as flat lists; around them
-  # lies a frame, so that every one has eight neighbours.
-  framed = np.pad(
-    np.where(foreground, height, -np.inf), 1, constant_values=-np.inf
-  )
-  pixels = np.flatnonzero(np.isfinite(framed))
-  place = np.full(framed.size, -1)
-  place[pixels] = np.arange(pixels.size)
-  row = framed.shape[1]
-  neighbours = [
-    place[pixels + step]
-    for step in (1, row, row + 1, row - 1, -1, -row, -row - 1, 1 - row)
-  ]
-  heights = framed.ravel()[pixels]
-  peaks = climb(heights, neighbours)
-  basins, passes = _passes(heights, neighbours[:4], peaks)
-  owner = _merge(heights[basins], passes, settings['depth'])
-  cells = _number(owner[np.searchsorted(basins, peaks)])
-  labels = np.zeros(foreground.shape, np.int32)
-  values = {name: maps[name][foreground] for name in ('foreground', 'centre')}
-  labels[foreground] = _drop_unsure(cells, values, settings['confidence'])
-  return labels
+  height[maps['foreground'] <= settings['threshold']] = -np.inf
+  pixels = np.flatnonzero(height > -np.inf)
+  ends = climb(height, pixels)
+  itself = np.arange(pixels.size)
+  summits = pixels[ends == itself]
+  number = np.cumsum(ends == itself, dtype=np.int32)
+  labels = np.zeros(height.shape, np.int32)
+  labels.ravel()[pixels] = number[ends]
+  relief = Relief(height.ravel()[summits], summits, *_passes(height, labels))
+  return Found(labels, relief, summits.size)
 
 
-def climb(heights: np.ndarray, neighbours: Sequence[np.ndarray]) -> np.ndarray:
-  """Finds the peak that steepest ascent leads to from each pixel.
+def climb(height: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+  """Finds where steepest ascent ends from each pixel.
 
   Args:
-    heights: float (P,), of the pixels of the foreground.
-    neighbours: int64 (P,) for each direction: the place of each pixel's
-      neighbour in the list, -1 where that is background.
+    height: float (h + 2, w + 2), of a block and its frame; -inf in background.
+    pixels: Places of the others in the flat height, sorted, int64 (P,).
 
   Returns:
-    The place of each pixel's peak, int64 (P,). Of equal heights the later
-    pixel counts as higher.
+    The index of each pixel's end in `pixels`, int64 (P,): a peak, or a pixel of
+    the frame. Of equal heights the later pixel counts as higher.
   """
-  best, parent = heights.copy(), np.arange(heights.size)
-  for other in neighbours:
-    value = heights[other]
-    higher = (value > best) | ((value == best) & (other > parent))
-    higher &= other >= 0
-    best = np.where(higher, value, best)
-    parent = np.where(higher, other, parent)
-  return _roots(parent)
+  way = np.full(height.shape, _ITSELF, np.uint8)
+  inner = way[1:-1, 1:-1]
+  inner[:] = 0
+  best = _neighbours(height, _AROUND[0]).copy()
+  for number, step in enumerate(_AROUND[1:], 1):
+    value = _neighbours(height, step)
+    higher = value >= best
+    np.copyto(best, value, where=higher)
+    np.copyto(inner, number, where=higher)
+  steps = np.array([y * height.shape[1] + x for y, x in _AROUND])
+  index = np.empty(height.size, np.int32)
+  index[pixels] = np.arange(pixels.size)
+  ends = index[pixels + steps[way.ravel()[pixels]]].astype(np.int64)
+  return roots(ends)
 
 
-def _roots(parent: np.ndarray) -> np.ndarray:
-  """Follows every pointer to its end, doubling the stride (pointer jumping)."""
-  while True:
-    further = parent[parent]
-    if np.array_equal(further, parent):
-      return parent
-    parent = further
+def _neighbours(values: np.ndarray, step: tuple[int, int]) -> np.ndarray:
+  """Returns what lies a step away from each pixel within the frame."""
+  (y, x), (height, width) = step, values.shape
+  return values[1 + y : height - 1 + y, 1 + x : width - 1 + x]
 
 
 def _passes(
-  heights: np.ndarray, neighbours: Sequence[np.ndarray], peaks: np.ndarray
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """Finds which basins touch, and how high the pass between them is.
+  height: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Finds which basins touch, and how high the highest pass between them is.
 
   Args:
-    heights: As for `climb`.
-    neighbours: As for `climb`, of four directions, not two of them opposite.
-    peaks: As `climb` returns.
+    height: As for `climb`.
+    labels: The basins, from 1, int32 (h + 2, w + 2).
 
   Returns:
-    The place of every basin's peak, sorted; and for every pair of touching
-    pixels of two basins the numbers of both and the lower of the heights.
+    `one`, `other` and `low` of `Relief`, for pixels of the block and those that
+    follow them.
   """
-  basins = np.unique(peaks)
-  pairs = []
-  for other in neighbours:
-    apart = np.flatnonzero((other >= 0) & (peaks != peaks[other]))
-    beyond = other[apart]
-    low = np.minimum(heights[apart], heights[beyond])
-    pairs.append((peaks[apart], peaks[beyond], low))
-  one, other, low = (np.concatenate(part) for part in zip(*pairs, strict=True))
-  return basins, (
-    np.searchsorted(basins, one),
-    np.searchsorted(basins, other),
-    low,
-  )
-
-
-def _merge(
-  peak: np.ndarray,
-  passes: tuple[np.ndarray, np.ndarray, np.ndarray],
-  depth: float,
-) -> np.ndarray:
-  """Merges basins across shallow passes, until none is left.
-
-  In every round each basin looks at its highest pass to a basin with a higher
-  peak, and joins that if the pass lies less than `depth` below its own peak.
-
-  Args:
-    peak: Height of each basin's peak, (B,).
-    passes: As `_passes` returns.
-    depth: See `separate`.
-
-  Returns:
-    For each basin the one, of the highest peak, that it belongs to, (B,).
-  """
-  owner = np.arange(peak.size)
-  one, other, low = passes
-  rank = np.empty(peak.size, np.int64)  # Of equal peaks, the later is higher.
-  rank[np.argsort(peak, kind='stable')] = owner
-  while True:
-    swap = rank[one] > rank[other]
-    lower, upper = np.where(swap, other, one), np.where(swap, one, other)
-    # Each lower basin's highest pass comes last, and is what is written.
-    order = np.lexsort((rank[upper], low, lower))
-    lower, upper, low = lower[order], upper[order], low[order]
-    best = np.append(lower[1:] != lower[:-1], True)[: lower.size]
-    joins = best & (peak[lower] - low < depth)
-    if not joins.any():
-      return owner
-    parent = np.arange(peak.size)
-    parent[lower[joins]] = upper[joins]
-    parent = _roots(parent)
-    owner = parent[owner]
-    one, other = parent[lower], parent[upper]
-    apart = one != other
-    one, other, low = one[apart], other[apart], low[apart]
-
-
-def _number(cells: np.ndarray) -> np.ndarray:
-  """Numbers cells from 1 in the order of their first pixels, int32 (P,)."""
-  _, first, inverse = np.unique(cells, return_index=True, return_inverse=True)
-  number = np.empty(first.size, np.int32)
-  number[np.argsort(first)] = np.arange(1, first.size + 1)
-  return number[inverse]
-
-
-def _drop_unsure(
-  cells: np.ndarray, maps: Mapping[str, np.ndarray], least: float
-) -> np.ndarray:
-  """Sets to 0 the cells whose confidence is below `least`.
-
-  Args:
-    cells: int32 (P,), from 1.
-    maps: Those that `confidence` reads, float (P,).
-    least: 0 drops none.
-
-  Returns:
-    int32 (P,), numbered anew from 1.
-  """
-  keep = np.append(False, confidence(cells, maps) >= least)
-  return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[cells]
+  here, pairs = labels[1:-1, 1:-1], []
+  for step in _AROUND[_ITSELF + 1 :]:
+    there = _neighbours(labels, step)
+    apart = (here != there) & (here > 0) & (there > 0)
+    low = np.minimum(
+      height[1:-1, 1:-1][apart], _neighbours(height, step)[apart]
+    )
+    pairs.append((here[apart] - 1, there[apart] - 1, low))
+  return highest(*(np.concatenate(part) for part in zip(*pairs, strict=True)))

@@ -1,91 +1,194 @@
 """What every decoder's label images undergo: holes, specks and the rim."""
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import numpy as np
 from scipy import ndimage
+
+from cellseg_jax.inference.blocks import Array, Box, read_framed
+from cellseg_jax.inference.seams import Seams
 
 _EIGHT_CONNECTED = np.ones((3, 3), bool)
 
 
+class Labels(NamedTuple):
+  """A label image as pieces, and the label of each piece.
+
+  Attributes:
+    pieces: The piece of every pixel, int32 (H, W); 0 is background.
+    label: The label of each piece, int32 (pieces + 1,); 0 is background.
+    area: Pixels of each label, int64 (n + 1,); that of 0 is not counted.
+  """
+
+  pieces: Array
+  label: np.ndarray
+  area: np.ndarray
+
+  def framed(self, box: Box, frame: int) -> np.ndarray:
+    """Returns the labels of a block as `blocks.read_framed` does."""
+    return np.take(self.label, read_framed(self.pieces, box, frame))
+
+  def grown(self, box: Box, rim: int) -> np.ndarray:
+    """Returns the labels of a block, int32 (h, w), each grown by `rim` pixels.
+
+    Cells grow into background as `skimage.segmentation.expand_labels` makes
+    them; they may come to touch and never merge.
+    """
+    labels = _grow(self.framed(box, rim), rim)
+    return labels[rim : labels.shape[0] - rim, rim : labels.shape[1] - rim]
+
+  def kept(self, keep: np.ndarray) -> 'Labels':
+    """Returns the labels where `keep`, bool (n,), numbered anew from 1."""
+    number = np.append(0, np.where(keep, np.cumsum(keep), 0)).astype(np.int32)
+    area = np.append(0, self.area[1:][keep])
+    return Labels(self.pieces, number[self.label], area)
+
+
 def clean(
-  labels: np.ndarray, *, min_area: int, fill_holes: bool, rim: int
-) -> np.ndarray:
-  """Fills holes, drops specks, grows the cells and numbers them.
+  labels: Labels,
+  boxes: Sequence[Box],
+  new_labels: Callable[[], Array],
+  *,
+  min_area: int,
+  fill_holes: bool,
+) -> Labels:
+  """Fills holes, drops specks and numbers the cells.
 
   A hole is background that one cell alone encloses; a cell inside another's
   hole stays a cell.
 
   Args:
-    labels: int32 (H, W); 0 is background, 1 to n are the cells.
-    min_area: Fewest pixels of a cell, counted after its holes are filled and
-      before the rim is added.
+    labels: The cells; their array of pieces may be written over.
+    boxes: The blocks to look at one after another.
+    new_labels: Makes an int32 (H, W) array of zeros; called at most once.
+    min_area: Fewest pixels of a cell, counted after its holes are filled.
     fill_holes: Whether to fill the holes of each cell.
-    rim: Distance in pixels by which every cell then grows into background, as
-      `skimage.segmentation.expand_labels` does; cells may come to touch and
-      never merge.
 
   Returns:
-    int32 (H, W): 1 to n are the cells that are left, in their order before.
+    The cells that are left, in their order before.
   """
-  labels, keep = fill_and_drop(labels, min_area, fill_holes=fill_holes)
-  numbers = np.where(keep, np.cumsum(keep), 0).astype(labels.dtype)
-  return _grow(np.take(numbers, labels), rim)
-
-
-def fill_and_drop(
-  labels: np.ndarray, min_area: int, *, fill_holes: bool
-) -> tuple[np.ndarray, np.ndarray]:
-  """Fills holes and drops specks, as `clean`, but keeps the numbers.
-
-  Args:
-    labels: As for `clean`; numbers without a pixel may be among them.
-    min_area: As for `clean`.
-    fill_holes: As for `clean`.
-
-  Returns:
-    int32 (H, W), and which of the numbers from 0 to n are left, bool (n + 1,);
-    0 is not.
-  """
-  count = int(labels.max(initial=0))
-  occupied = False
+  before, occupied = labels.pieces, False
   if fill_holes:
-    labels, occupied = _fill_holes(labels, count)
-  keep = np.bincount(labels.ravel(), minlength=count + 1) >= max(min_area, 1)
-  keep[0] = False
-  numbers = np.where(keep, np.arange(count + 1), 0).astype(labels.dtype)
-  labels = np.take(numbers, labels)
-  if occupied:  # Perhaps only by specks that have just been dropped.
-    labels, _ = _fill_holes(labels, count)
-  return labels, keep
+    labels, occupied = _fill_holes(labels, boxes, new_labels())
+  keep = labels.area[1:] >= min_area
+  labels = labels.kept(keep)
+  if occupied and not keep.all():  # Perhaps by specks that are now gone.
+    labels, _ = _fill_holes(labels, boxes, before)
+  return labels
 
 
-def _fill_holes(labels: np.ndarray, count: int) -> tuple[np.ndarray, bool]:
+def _fill_holes(
+  labels: Labels, boxes: Sequence[Box], store: Array
+) -> tuple[Labels, bool]:
   """Gives background that touches one label and no border to that label.
 
-  Also returns whether holes are left, since other labels lie in them.
+  Regions of background become pieces, in `store`. Also returns whether holes
+  are left, since other labels lie in them.
   """
-  # Regions connected by sides are complementary to background connected by
-  # corners too: only then does a closed outline separate inside from outside.
-  background, regions = ndimage.label(labels == 0, _EIGHT_CONNECTED)
-  enclosed = np.ones(regions + 1, bool)
-  enclosed[0] = False
-  for border in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-    enclosed[background[border]] = False
-  if not enclosed.any():
-    return labels, False
-  pixels = np.flatnonzero(np.take(enclosed, background))
-  width = labels.shape[1]
-  neighbours = labels.ravel()[pixels[:, None] + [-width, -1, 1, width]]
-  hole, side = np.nonzero(neighbours)
-  region = background.ravel()[pixels].astype(np.int64)
-  touching = np.unique(region[hole] * (count + 1) + neighbours[hole, side])
-  region_of, label_of = np.divmod(touching, count + 1)
-  owner = np.zeros(regions + 1, labels.dtype)
-  owner[region_of] = label_of
-  occupied = np.bincount(region_of, minlength=regions + 1) > 1
-  owner[occupied] = 0
-  filled = labels.copy()
-  filled.ravel()[pixels] = owner[region]
-  return filled, bool(occupied.any())
+  seams, parts = Seams(store.shape), []
+  count, total = labels.area.size, 0
+  for box in boxes:
+    framed = labels.framed(box, 1)
+    # Regions connected by sides are complementary to background connected by
+    # corners too: only then does a closed outline separate inside from outside.
+    background, regions = ndimage.label(framed == 0, _EIGHT_CONNECTED)
+    seams.add(box, background, total)
+    parts.append(_measure(framed, background, regions, box, store.shape))
+    block = framed[1:-1, 1:-1]
+    region = background[1:-1, 1:-1] + np.int32(count + total - 1)
+    store[box.slices] = np.where(block > 0, block, region)
+    total += regions
+  united, sets = seams.sets(total)
+  regions = Regions(*map(np.concatenate, zip(*parts, strict=True)))
+  owner, area, occupied = _owners(regions, sets, united, labels.area)
+  label = np.append(np.arange(count, dtype=np.int32), owner[sets])
+  return Labels(store, label, area), occupied
+
+
+class Regions(NamedTuple):
+  """What is known of n regions of background, each array (n,).
+
+  Attributes:
+    area: Pixels.
+    lowest: Lowest label that touches one of them by a side.
+    highest: Highest such label; 0 where there is none.
+    open: Whether they reach the border of the image.
+  """
+
+  area: np.ndarray
+  lowest: np.ndarray
+  highest: np.ndarray
+  open: np.ndarray
+
+
+def _measure(
+  labels: np.ndarray,
+  background: np.ndarray,
+  count: int,
+  box: Box,
+  shape: tuple[int, int],
+) -> Regions:
+  """Measures the regions of a block.
+
+  Args:
+    labels: int32 (h + 2, w + 2), with the frame.
+    background: The regions, from 1, int32 (h + 2, w + 2).
+    count: Regions.
+    box: The block.
+    shape: Height and width of the image.
+  """
+  is_open = np.zeros(count + 1, bool)
+  for side, outside in (
+    (background[0], box.top == 0),
+    (background[-1], box.bottom == shape[0]),
+    (background[:, 0], box.left == 0),
+    (background[:, -1], box.right == shape[1]),
+  ):
+    if outside:
+      is_open[side] = True
+  inner = background[1:-1, 1:-1]
+  lowest = np.full(count + 1, np.iinfo(labels.dtype).max, labels.dtype)
+  highest = np.zeros(count + 1, labels.dtype)
+  cell, beside = labels > 0, np.zeros(labels.shape, bool)
+  near = cell[:-2, 1:-1] | cell[2:, 1:-1] | cell[1:-1, :-2] | cell[1:-1, 2:]
+  beside[1:-1, 1:-1] = near & ~cell[1:-1, 1:-1]
+  pixels = np.flatnonzero(beside)
+  region = background.ravel()[pixels]
+  for step in (-labels.shape[1], -1, 1, labels.shape[1]):
+    label = labels.ravel()[pixels + step]
+    touching = label > 0
+    np.minimum.at(lowest, region[touching], label[touching])
+    np.maximum.at(highest, region[touching], label[touching])
+  area = np.bincount(inner.ravel(), minlength=count + 1)
+  return Regions(area[1:], lowest[1:], highest[1:], is_open[1:])
+
+
+def _owners(
+  regions: Regions, sets: np.ndarray, count: int, area: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, bool]:
+  """Decides which label fills the regions that are one.
+
+  Args:
+    regions: Of n regions.
+    sets: For each the number of those it is one with, from 0, int (n,).
+    count: Different numbers.
+    area: As of `Labels`, before.
+
+  Returns:
+    The label that fills each set, or 0, int32 (count,); the areas then; and
+    whether several labels enclose a set.
+  """
+  lowest = np.full(count, np.iinfo(np.int32).max)
+  highest = np.zeros(count, np.int32)
+  is_open = np.zeros(count, bool)
+  np.minimum.at(lowest, sets, regions.lowest)
+  np.maximum.at(highest, sets, regions.highest)
+  is_open[sets[regions.open]] = True
+  owner = np.where(~is_open & (lowest == highest), highest, 0)
+  filled = np.bincount(owner[sets], regions.area, area.size).astype(np.int64)
+  filled[0] = 0
+  return owner, area + filled, bool((~is_open & (lowest < highest)).any())
 
 
 def _grow(labels: np.ndarray, rim: int) -> np.ndarray:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
+from cellseg_jax.inference.pieces import Found
+
 MAPS = ('foreground',)
 CANDIDATES = {
   # From the middle outwards: of equals the first is chosen.
@@ -14,20 +16,21 @@ CANDIDATES = {
 }
 
 
-def separate(
+def find(
   maps: Mapping[str, np.ndarray], settings: Mapping[str, float]
-) -> np.ndarray:
-  """Labels the connected regions of high probability (Levine 2018, "Method").
+) -> Found:
+  """Finds the connected regions of high probability (Levine 2018, "Method").
 
   Pixels connect along their sides only, since cells that meet at a corner are
   more often two cells than one.
 
   Args:
-    maps: `foreground`, the probability of being cell, float (H, W), 0 to 1.
+    maps: `foreground`, the probability of being cell, float (h + 2, w + 2), 0
+      to 1, of a block and its frame.
     settings: `threshold`: pixels above it are cell.
 
   Returns:
-    int32 (H, W); 1 to n are the regions in reading order.
+    The regions in the block and its frame.
   """
-  labels, _ = ndimage.label(maps['foreground'] > settings['threshold'])
-  return labels
+  labels, count = ndimage.label(maps['foreground'] > settings['threshold'])
+  return Found(labels, None, count)

@@ -1,18 +1,22 @@
 """From predicted maps to label images: the decoders and what they share.
 
-A decoder is a function from maps and settings to the cells' places, and a list
-of the settings that are chosen on labelled images; it has one file. The filters
-that follow are the same for all.
+A decoder is a function from maps and settings to pieces of cells, and a list of
+the settings that are chosen on labelled images; it has one file. Joining the
+pieces and the filters that follow are the same for all. All of it goes block by
+block; an image that is small is one block.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from cellseg_jax.config import DecodingConfig
 from cellseg_jax.inference import ascent, components
-from cellseg_jax.inference.cleanup import clean
+from cellseg_jax.inference.blocks import Array, Box, cut, read_framed
+from cellseg_jax.inference.cleanup import clean, Labels
+from cellseg_jax.inference.pieces import Found, PieceTable
 
 Maps = Mapping[str, np.ndarray]
 Settings = Mapping[str, float]
@@ -23,22 +27,23 @@ class Decoder:
   """A way to tell cells apart.
 
   Attributes:
-    separate: Maps and settings to labels, int32 (H, W); pure.
+    find: Maps of a block and its frame, and settings, to the pieces of cells
+      in them; pure.
     maps: Names of the maps that it reads.
     candidates: For each setting by name, the values to choose among; the first
       is where the search begins.
   """
 
-  separate: Callable[[Maps, Settings], np.ndarray]
+  find: Callable[[Maps, Settings], Found]
   maps: tuple[str, ...]
   candidates: Mapping[str, tuple[float, ...]]
 
 
 DECODERS = {
   'components': Decoder(
-    components.separate, components.MAPS, components.CANDIDATES
+    components.find, components.MAPS, components.CANDIDATES
   ),
-  'ascent': Decoder(ascent.separate, ascent.MAPS, ascent.CANDIDATES),
+  'ascent': Decoder(ascent.find, ascent.MAPS, ascent.CANDIDATES),
 }
 
 
@@ -61,6 +66,18 @@ def default_settings(config: DecodingConfig) -> dict[str, float]:
   return first | fixed_settings(config)
 
 
+class Cells(NamedTuple):
+  """What is found in an image.
+
+  Attributes:
+    number: How many cells.
+    blocks: Each block with its labels, int32 (h, w), computed when asked for.
+  """
+
+  number: int
+  blocks: Iterator[tuple[Box, np.ndarray]]
+
+
 def decode(
   maps: Maps, config: DecodingConfig, settings: Settings
 ) -> np.ndarray:
@@ -72,24 +89,102 @@ def decode(
     settings: Values of the decoder's settings by name.
 
   Returns:
-    int32 (H, W); 0 is background, 1 to n are the cells.
+    int32 (H, W); 0 is background, 1 to n are the cells, in the order of their
+    first pixels before holes are filled and the rim is added.
 
   Raises:
     ValueError: A map is not (H, W) or holds NaN.
   """
-  decoder = DECODERS[config.method]
-  for name in decoder.maps:
-    _check(name, maps[name])
-  return clean(
-    decoder.separate(maps, settings),
+  for name in DECODERS[config.method].maps:
+    if maps[name].ndim != 2:
+      raise ValueError(
+        f'map {name} must be (H, W), found shape {maps[name].shape}'
+      )
+  shape = maps['foreground'].shape
+  cells = decode_blocks(
+    maps, config, settings, shape, lambda: np.zeros(shape, np.int32)
+  )
+  return next((labels for _, labels in cells.blocks), np.zeros(shape, np.int32))
+
+
+def decode_blocks(
+  maps: Mapping[str, Array],
+  config: DecodingConfig,
+  settings: Settings,
+  block: tuple[int, int],
+  new_labels: Callable[[], Array],
+) -> Cells:
+  """Finds the cells of an image, looking at one block after another.
+
+  The labels are the same whatever the size of a block. In memory are what
+  belongs to a block, and a few numbers for every piece of a cell and every
+  pixel along the blocks' borders.
+
+  Args:
+    maps: By name, float (H, W), 0 to 1.
+    config: As for `decode`.
+    settings: As for `decode`.
+    block: Height and width of a block.
+    new_labels: Makes an int32 (H, W) array of zeros to keep labels in; called
+      at most twice.
+
+  Returns:
+    The cells.
+
+  Raises:
+    ValueError: A map holds NaN.
+  """
+  shape = maps['foreground'].shape
+  boxes = cut(shape, block)
+  if not boxes:
+    return Cells(0, iter(()))
+  labels = _separate(maps, config.method, settings, boxes, new_labels())
+  labels = clean(
+    labels,
+    boxes,
+    new_labels,
     min_area=config.min_area,
     fill_holes=config.fill_holes,
-    rim=config.rim,
   )
+  blocks = ((box, labels.grown(box, config.rim)) for box in boxes)
+  return Cells(labels.area.size - 1, blocks)
 
 
-def _check(name: str, values: np.ndarray) -> None:
-  if values.ndim != 2:
-    raise ValueError(f'map {name} must be (H, W), found shape {values.shape}')
+def _separate(
+  maps: Mapping[str, Array],
+  method: str,
+  settings: Settings,
+  boxes: Sequence[Box],
+  store: Array,
+) -> Labels:
+  """Tells the cells apart and numbers them by their first pixels.
+
+  Args:
+    maps: As for `decode_blocks`.
+    method: Name of the decoder.
+    settings: As for `decode`.
+    boxes: The blocks.
+    store: Where pieces are kept, int32 (H, W).
+  """
+  decoder = DECODERS[method]
+  pieces = PieceTable(store.shape)
+  for box in boxes:
+    framed = {name: read_framed(maps[name], box, 1) for name in decoder.maps}
+    for name, values in framed.items():
+      _check(name, values, box)
+    found = decoder.find(framed, settings)
+    inner = {name: values[1:-1, 1:-1] for name, values in framed.items()}
+    store[box.slices] = pieces.add(box, found, inner)
+  # Not every decoder has these two.
+  depth, least = settings.get('depth', 0.0), settings.get('confidence', 0.0)
+  return Labels(store, *pieces.cells(depth, least))
+
+
+def _check(name: str, values: np.ndarray, box: Box) -> None:
+  """Refuses NaN in a framed block."""
   if np.isnan(values).any():
-    raise ValueError(f'map {name} holds NaN; did the training diverge?')
+    y, x = np.argwhere(np.isnan(values))[0]
+    raise ValueError(
+      f'map {name} holds NaN at row {box.top - 1 + y}, column '
+      f'{box.left - 1 + x}; did the training diverge?'
+    )

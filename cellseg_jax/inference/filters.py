@@ -10,7 +10,8 @@ from cellseg_jax.images.labels import (
   on_border,
   renumbered,
 )
-from cellseg_jax.inference.cleanup import fill_and_drop
+from cellseg_jax.inference.blocks import cut
+from cellseg_jax.inference.cleanup import clean, Labels
 
 FRAGMENTS = ('keep', 'largest', 'split')
 
@@ -96,9 +97,7 @@ def filter_labels(
     new = np.arange(1, parents.size - values.size + 1)
     values = np.append(values, values.max(initial=0) + new)
     confidence = confidence[parents - 1]
-  cells, _ = fill_and_drop(
-    cells, filters.min_area, fill_holes=filters.fill_holes
-  )
+  cells = _fill_and_drop(cells, values.size, filters)
   areas = np.bincount(cells.ravel(), minlength=values.size + 1)
   keep = areas > 0
   if filters.max_area:
@@ -110,6 +109,27 @@ def filter_labels(
   if kept.max() > np.iinfo(dtype).max:
     dtype = np.min_scalar_type(kept.max())
   return np.take(kept.astype(dtype), cells), confidence[keep[1:]]
+
+
+def _fill_and_drop(
+  cells: np.ndarray, count: int, filters: Filters
+) -> np.ndarray:
+  """Fills holes and drops specks; cells keep their numbers, 1 to `count`."""
+  number = np.arange(count + 1, dtype=np.int32)
+  area = np.bincount(cells.ravel(), minlength=count + 1)
+  cleaned = clean(
+    Labels(cells.astype(np.int32), number, area),
+    cut(cells.shape, cells.shape),
+    lambda: np.zeros(cells.shape, np.int32),
+    min_area=max(filters.min_area, 1),
+    fill_holes=filters.fill_holes,
+  )
+  labels = np.take(cleaned.label, cleaned.pieces)
+  inside = cells > 0
+  before = np.zeros(count + 1, np.int32)
+  before[labels[inside]] = cells[inside]
+  before[0] = 0
+  return np.take(before, labels)
 
 
 def _pieces(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """A trained model as data, and pure functions from raw pixels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import operator
 
 from flax import struct
@@ -175,6 +175,13 @@ def _maps(model: Model, images: jax.Array) -> jax.Array:
   def maps_of(variables: fcn.Variables) -> jax.Array:
     return jax.nn.sigmoid(restore(fcn.apply(config.model, variables, inputs)))
 
+  return mean_over_members(model, maps_of)
+
+
+def mean_over_members(
+  model: Model, maps_of: Callable[[fcn.Variables], jax.Array]
+) -> jax.Array:
+  """Averages what `maps_of` makes of every member's variables."""
   if model.members == 1:
     return maps_of(model.variables)
 

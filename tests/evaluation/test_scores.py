@@ -8,9 +8,10 @@ import pytest
 from scipy import ndimage
 from skimage.io import imread
 
+from cellseg_jax.config import DecodingConfig
 from cellseg_jax.evaluation import scores
 from cellseg_jax.evaluation.matching import overlap_table
-from cellseg_jax.inference import cleanup
+from cellseg_jax.inference.decode import decode
 
 SHARED = pathlib.Path(__file__).parents[3] / 'shared'
 
@@ -120,8 +121,8 @@ def real_pairs(folder):
     noise = ndimage.gaussian_filter(noise, 10)
     inside = (true == np.roll(true, 3, 0)) & (true == np.roll(true, 2, 1))
     kept = (true > 0) * inside * (noise < noise.std())
-    predicted, _ = ndimage.label(kept)
-    predicted = cleanup.clean(predicted, min_area=20, fill_holes=True, rim=2)
+    config = DecodingConfig(min_area=20, fill_holes=True, rim=2)
+    predicted = decode({'foreground': kept > 0}, config, {'threshold': 0.5})
     yield true, predicted
 
 

@@ -7,8 +7,16 @@ from skimage.measure import label
 from skimage.morphology import h_maxima, reconstruction
 from skimage.segmentation import watershed
 
+from cellseg_jax.config import DecodingConfig
 from cellseg_jax.images.shape_maps import shape_map
-from cellseg_jax.inference.ascent import separate
+from cellseg_jax.inference.decode import decode
+
+PLAIN = DecodingConfig(method='ascent', min_area=0, fill_holes=False, rim=0)
+
+
+def separate(maps, settings):
+  """The decoder without the filters."""
+  return decode(maps, PLAIN, settings)
 
 
 def row(*heights):

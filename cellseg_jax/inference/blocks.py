@@ -1,0 +1,132 @@
+"""Images by blocks: where they lie, how they are read, where they are kept."""
+
+import errno
+import os
+import pathlib
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class Array(Protocol):
+  """An image that is read and written by slices: NumPy, Zarr, `Scratch`."""
+
+  @property
+  def shape(self) -> tuple[int, ...]: ...
+
+  def __getitem__(self, slices: Any, /) -> Any: ...
+
+  def __setitem__(self, slices: Any, block: Any, /) -> None: ...
+
+
+class Box(NamedTuple):
+  """A block of an image, in pixels; `bottom` and `right` are not in it."""
+
+  top: int
+  bottom: int
+  left: int
+  right: int
+
+  @property
+  def slices(self) -> tuple[slice, slice]:
+    """The block's rows and columns, to index an image with."""
+    return slice(self.top, self.bottom), slice(self.left, self.right)
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """Height and width."""
+    return self.bottom - self.top, self.right - self.left
+
+
+def cut(shape: tuple[int, int], size: tuple[int, int]) -> list[Box]:
+  """Cuts an image into blocks, in reading order.
+
+  Args:
+    shape: Height and width of the image.
+    size: Those of a block; the last of a row or column may be smaller.
+  """
+  height, width = shape
+  if not height or not width:
+    return []
+  return [
+    Box(top, min(top + size[0], height), left, min(left + size[1], width))
+    for top in range(0, height, size[0])
+    for left in range(0, width, size[1])
+  ]
+
+
+def read_framed(image: Array, box: Box, frame: int) -> np.ndarray:
+  """Reads a block with `frame` more pixels on every side.
+
+  Args:
+    image: (H, W).
+    box: Height h, width w.
+    frame: Pixels; at least 0.
+
+  Returns:
+    (h + 2 * frame, w + 2 * frame), always a copy; 0 outside the image.
+  """
+  height, width = image.shape
+  inside = Box(
+    max(box.top - frame, 0),
+    min(box.bottom + frame, height),
+    max(box.left - frame, 0),
+    min(box.right + frame, width),
+  )
+  above, before = inside.top - box.top + frame, inside.left - box.left + frame
+  block = image[inside.slices]
+  framed = np.zeros([side + 2 * frame for side in box.shape], block.dtype)
+  framed[above:, before:][: block.shape[0], : block.shape[1]] = block
+  return framed
+
+
+class Scratch:
+  """An image in a file, of which only what is being read is in memory.
+
+  The file is mapped anew for every block, since all pages of a map that were
+  ever touched count as memory of the process.
+  """
+
+  def __init__(
+    self, path: pathlib.Path, shape: tuple[int, int], dtype: type
+  ) -> None:
+    """Makes the file, of zeros.
+
+    Raises:
+      OSError: The disk has no room for it.
+    """
+    self._path, self.shape, self.dtype = path, shape, np.dtype(dtype)
+    size = shape[0] * shape[1] * self.dtype.itemsize
+    with open(path, 'wb') as file:
+      try:
+        _reserve(file.fileno(), size)
+      except OSError as error:
+        raise OSError(
+          error.errno,
+          f'cannot keep {size / 1e9:.1f} GB of scratch in {path.parent} '
+          f'({error.strerror}); make room, or name another folder with scratch',
+        ) from error
+
+  def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
+    return np.array(self._map('r')[slices])
+
+  def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
+    self._map('r+')[slices] = block
+
+  def _map(self, mode: Any) -> np.memmap:
+    return np.memmap(self._path, self.dtype, mode, shape=self.shape)
+
+
+def _reserve(file: int, size: int) -> None:
+  """Lengthens a file by zeros that the disk is sure to have room for.
+
+  A map of a file that the disk has no room for would kill the process. Some
+  systems (macOS, Windows) and file systems cannot promise it.
+  """
+  if hasattr(os, 'posix_fallocate'):
+    try:
+      return os.posix_fallocate(file, 0, size)
+    except OSError as error:
+      if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+        raise
+  os.truncate(file, size)
