@@ -7,7 +7,6 @@ from scipy import ndimage
 from skimage.measure import label as label_pieces
 from skimage.segmentation import clear_border
 
-from cellseg_jax.inference.decode import clean
 from cellseg_jax.inference.filters import filter_labels, Filters
 
 EIGHT = np.ones((3, 3))
@@ -174,20 +173,6 @@ def test_pieces_are_dropped_before_areas_are_counted():
   expected = labels.copy()
   expected[6, 10] = 0
   check(labels, expected, fragments='split', min_area=2)
-
-
-@pytest.mark.parametrize('fill_holes', [False, True])
-@pytest.mark.parametrize('min_area', [0, 60])
-def test_they_are_the_filters_of_the_decoder(fill_holes, min_area):
-  """On sequential labels; but for the numbers, which decoders give anew."""
-  random = np.random.default_rng(3)
-  picture = ndimage.gaussian_filter(random.standard_normal((120, 120)), 2)
-  decoded, _ = ndimage.label(picture > picture.std() / 3)
-  cleaned = clean(decoded, min_area=min_area, fill_holes=fill_holes, rim=0)
-  found, _ = filtered(decoded, min_area=min_area, fill_holes=fill_holes)
-  numbers = np.searchsorted(values(found), found, side='right')
-  np.testing.assert_array_equal(numbers, cleaned)
-  assert values(found).size < values(decoded).size or not min_area
 
 
 def test_no_cell_and_no_cell_left():
