@@ -39,6 +39,12 @@ class DataConfig:
   # Diameter of the median training cell in network-input pixels; sets
   # `resample`. 0 leaves that as it is.
   cell_diameter: float = 0.0
+  # Diameter of the median training cell, in pixels of the image; 0 takes it
+  # from the labels. Images with cells of another size are scaled to it.
+  diameter: float = 0.0
+  # Side of a pixel of the training images in um; 0 takes it from the files,
+  # where they have it. Files that have another one are scaled to it.
+  pixel_size: float = 0.0
   # Where prepared copies lie; '' is ~/.cache/cellseg_jax.
   cache: str = ''
 

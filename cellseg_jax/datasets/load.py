@@ -16,7 +16,9 @@ from cellseg_jax.datasets.public import (
   SBsst265,
 )
 from cellseg_jax.datasets.simulated import SimulatedColonies
+from cellseg_jax.images.errors import ImageFileError
 from cellseg_jax.images.labels import LabelError
+from cellseg_jax.images.source import open_image
 
 BUILDERS: dict[str, type[LabelledImages]] = {
   builder.name: builder
@@ -42,6 +44,8 @@ class Splits:
     validation_source: Where those come from, as text for people.
     warnings: What to tell the user before training, one kind each.
     digest: SHA-256 (hex) of all files and settings behind the prepared copy.
+    pixel_size: Side of a training image's pixel in um; 0 if the files do not
+      say, or do not agree.
   """
 
   train: Images
@@ -49,6 +53,7 @@ class Splits:
   validation_source: str
   warnings: tuple[str, ...]
   digest: str
+  pixel_size: float = 0.0
 
 
 def load(data: DataConfig) -> Splits:
@@ -90,7 +95,14 @@ def load(data: DataConfig) -> Splits:
       f'split {data.train_split!r} that are left to train on'
     )
   warnings = tuple(builder.info.metadata['warnings'])
-  return Splits(train, validation, source, warnings, digest)
+  return Splits(
+    train,
+    validation,
+    source,
+    warnings,
+    digest,
+    _pixel_size(BUILDERS[data.dataset], data),
+  )
 
 
 def hold_out(
@@ -175,6 +187,21 @@ def _split_corner(
     valid=image.valid & whole,
   )
   return inside, dataclasses.replace(image, valid=image.valid & ~held)
+
+
+def _pixel_size(builder: type[LabelledImages], data: DataConfig) -> float:
+  """The side of a pixel that all training images state, in um; else 0."""
+  sizes = []
+  for pair in builder.listing(data).splits[data.train_split]:
+    for path in pair.files[:1]:
+      try:
+        with open_image(path) as image:
+          sizes.append(image.pixel_size or (0.0, 0.0))
+      except ImageFileError:
+        return 0.0  # Its axes are not stated; nor is this.
+  if not sizes or np.ptp(sizes) > 0.01 * np.max(sizes):
+    return 0.0
+  return round(float(np.mean(sizes)), 6)
 
 
 def _require_split(field: str, name: str, names: Sequence[str]) -> None:

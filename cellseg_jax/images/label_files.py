@@ -125,6 +125,33 @@ def write_zarr_labels(
       array[block] = np.asarray(labels[block]).astype(dtype)
 
 
+# How label images can be written, and the suffix of each.
+FORMATS = {'tif': '.tif', 'zarr': '.zarr'}
+
+
+def write_label_file(
+  path: str | pathlib.Path,
+  labels: Labels,
+  *,
+  axes: str = 'YX',
+  pixel_size: tuple[float, float] | None = None,
+) -> None:
+  """Writes label images in the format that the suffix of `path` says.
+
+  Args:
+    path: One of the suffixes of `FORMATS`.
+    labels: As for `write_labels`, as the others.
+    axes: See there.
+    pixel_size: See there.
+
+  Raises:
+    ValueError: As `write_labels`.
+  """
+  zarr = pathlib.Path(path).suffix == FORMATS['zarr']
+  write = write_zarr_labels if zarr else write_labels
+  write(path, labels, axes=axes, pixel_size=pixel_size)
+
+
 def _smallest_type(path: pathlib.Path, labels: Labels, axes: str) -> np.dtype:
   """uint16, or uint32 if a label needs it; checks the labels."""
   kind = np.dtype(labels.dtype)

@@ -10,7 +10,7 @@ from cellseg_jax.images.labels import (
   on_border,
   renumbered,
 )
-from cellseg_jax.inference.blocks import cut
+from cellseg_jax.inference.blocks import Array, cut
 from cellseg_jax.inference.cleanup import clean, Labels
 
 FRAGMENTS = ('keep', 'largest', 'split')
@@ -109,6 +109,52 @@ def filter_labels(
   if kept.max() > np.iinfo(dtype).max:
     dtype = np.min_scalar_type(kept.max())
   return np.take(kept.astype(dtype), cells), confidence[keep[1:]]
+
+
+def filter_blocks(
+  labels: Array, confidence: np.ndarray, filters: Filters, block: int = 2048
+) -> np.ndarray:
+  """Applies those filters that judge cells as wholes, block by block, in place.
+
+  They are all of `Filters` but holes and fragments; the labels of our decoders
+  are of one piece, and the decoder fills their holes if it is told to.
+
+  Args:
+    labels: Integers (H, W); 0 and 1 to n. Cells that go become 0, the others
+      keep their labels.
+    confidence: Of cell 1 to n, float (n,), 0 to 1.
+    filters: What to apply.
+    block: Side of the blocks, in pixels.
+
+  Returns:
+    The confidence of those that are left, in order.
+  """
+  boxes = cut((labels.shape[0], labels.shape[1]), (block, block))
+  areas = np.zeros(confidence.size + 1, np.int64)
+  border = np.zeros(confidence.size + 1, bool)
+  for box in boxes:
+    part = labels[box.slices]
+    areas += np.bincount(part.ravel(), minlength=areas.size)
+    for side, outside in (
+      (part[0], box.top == 0),
+      (part[-1], box.bottom == labels.shape[0]),
+      (part[:, 0], box.left == 0),
+      (part[:, -1], box.right == labels.shape[1]),
+    ):
+      if outside:
+        border[side] = True
+  keep = (areas >= max(filters.min_area, 1)) & np.append(
+    False, confidence >= filters.min_confidence
+  )
+  if filters.max_area:
+    keep &= areas <= filters.max_area
+  if filters.drop_border:
+    keep &= ~border
+  if not keep[1:].all():
+    for box in boxes:
+      part = labels[box.slices]
+      labels[box.slices] = np.where(keep[part], part, 0)
+  return confidence[keep[1:]]
 
 
 def _fill_and_drop(

@@ -24,6 +24,9 @@ from cellseg_jax.inference.predict_large import predict_large
 # differed from the whole's by at most 0.03 and 0.04 (0.0001 and 0.0005 on
 # average); 128 pixels gave 0.03 and 0.11, 256 pixels 0.008 and 0.02.
 OVERLAP = 192
+# Most pixels along a side of a tile, and of a block that is decoded.
+TILE = 2048
+BLOCK = 1024
 
 
 def segment_large(
@@ -31,9 +34,9 @@ def segment_large(
   image: Any,
   out: Any = None,
   *,
-  tile: int = 2048,
+  tile: int = TILE,
   overlap: int = OVERLAP,
-  block: int = 1024,
+  block: int = BLOCK,
   scratch: str | pathlib.Path | None = None,
   progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[Any, np.ndarray]:
@@ -88,22 +91,65 @@ def segment_large(
   shape = (image.shape[0], image.shape[1])
   if out is not None:
     _check_out(out, shape)
+  with scratch_images(shape, scratch) as new_image:
+    out, confidence, _ = segment_large_maps(
+      model,
+      image,
+      out,
+      tile=tile,
+      overlap=overlap,
+      block=block,
+      new_image=new_image,
+      progress=progress,
+    )
+  return out, confidence
+
+
+def segment_large_maps(
+  model: Model,
+  image: Any,
+  out: Any,
+  *,
+  tile: int = TILE,
+  overlap: int = OVERLAP,
+  block: int = BLOCK,
+  new_image: Callable[[type], Array],
+  progress: Callable[[float], None] = lambda share: None,
+) -> tuple[Any, np.ndarray, dict[str, Array]]:
+  """Finds the cells as `segment_large`, and returns what they were found in.
+
+  Args:
+    model: As for `segment_large`, as all that follow but the next.
+    image: See there.
+    out: See there.
+    tile: See there.
+    overlap: See there.
+    block: See there.
+    new_image: As `scratch_images` gives it.
+    progress: See there.
+
+  Returns:
+    As `segment_large`, and the maps by name, which last as long as the scratch.
+
+  Raises:
+    ValueError: As `segment_large`.
+  """
+  _check_image(image.shape, model.config.data.channels)
   config = model.config.decoding
   # What the decoder and the confidence read.
   wanted = {*DECODERS[config.method].maps, 'foreground', 'centre'}
-  with scratch_images(shape, scratch) as new_image:
-    maps = {
-      name: new_image(np.float32)
-      for name in map_names(model.config.model)
-      if name in wanted
-    }
-    predict_large(
-      model, image, maps, tile=tile, overlap=overlap, progress=progress
-    )
-    settings = {name: float(value) for name, value in model.settings.items()}
-    return decode_large(
-      maps, config, settings, out, block=block, new_image=new_image
-    )
+  maps = {
+    name: new_image(np.float32)
+    for name in map_names(model.config.model)
+    if name in wanted
+  }
+  predict_large(
+    model, image, maps, tile=tile, overlap=overlap, progress=progress
+  )
+  out, confidence = decode_large(
+    maps, config, model.choices, out, block=block, new_image=new_image
+  )
+  return out, confidence, maps
 
 
 @contextlib.contextmanager

@@ -34,6 +34,11 @@ class Model:
   config: Config = struct.field(pytree_node=False)
   members: int = struct.field(pytree_node=False, default=1)
 
+  @property
+  def choices(self) -> dict[str, float]:
+    """The decoder's settings as plain numbers."""
+    return {name: float(value) for name, value in self.settings.items()}
+
 
 def predict(model: Model, images: jax.Array) -> jax.Array:
   """Computes the probability that each pixel is cell.
@@ -123,13 +128,34 @@ def segment_with_confidence(
   maps = {k: np.asarray(v) for k, v in predict_maps(model, images).items()}
   shape = maps['foreground'].shape
   stacks = {k: v.reshape(-1, *shape[-2:]) for k, v in maps.items()}
-  settings = {name: float(value) for name, value in model.settings.items()}
   labels, confidences = [], []
   for i in range(len(stacks['foreground'])):
     of_image = {name: stack[i] for name, stack in stacks.items()}
-    labels.append(decode.decode(of_image, model.config.decoding, settings))
-    confidences.append(confidence(labels[-1], of_image))
+    found = decode.decode(of_image, model.config.decoding, model.choices)
+    labels.append(found)
+    confidences.append(confidence(found, of_image))
   return np.array(labels, np.int32).reshape(shape), confidences
+
+
+def segment_maps(
+  model: Model, image: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+  """Finds the cells of one image, and returns what they were found in.
+
+  Args:
+    model: As `load_model` returns.
+    image: As for `predict`, without leading axes; finite.
+
+  Returns:
+    int32 (H, W), 0 and 1 to n; their confidence, float32 (n,); and the maps as
+    `predict_maps` returns.
+
+  Raises:
+    ValueError: As `predict`.
+  """
+  maps = {k: np.asarray(v) for k, v in predict_maps(model, image).items()}
+  labels = decode.decode(maps, model.config.decoding, model.choices)
+  return labels, confidence(labels, maps), maps
 
 
 def _check_shape(shape: tuple[int, ...], channels: int) -> None:

@@ -68,7 +68,7 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   parallel.check_batch_size(config.training.batch_size)
   workdir = pathlib.Path(workdir)
   splits = load(config.data)
-  config = resolve(config, splits.train)
+  config = resolve(config, splits.train, splits.pixel_size)
   check_workdir(workdir, config)
   run = config.training
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)

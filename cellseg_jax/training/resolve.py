@@ -14,21 +14,27 @@ from cellseg_jax.serialization import replace
 MOST = 4.0
 
 
-def resolve(config: Config, images: Sequence[LabelledImage]) -> Config:
+def resolve(
+  config: Config, images: Sequence[LabelledImage], pixel_size: float = 0.0
+) -> Config:
   """Sets the fields that follow from the cells.
 
   Args:
     config: As given.
     images: The training images; at least one has a cell.
+    pixel_size: Side of their pixels in um, as their files say; 0 if unknown.
 
   Returns:
-    The config with `data.resample` for the wanted `data.cell_diameter`, and
-    with `decoding.min_area` and `decoding.rim` where they are -1.
+    The config with `data.resample` for the wanted `data.cell_diameter`, with
+    `data.diameter` and `data.pixel_size` where they are 0, and with
+    `decoding.min_area` and `decoding.rim` where they are -1.
   """
   areas = cell_areas(images)
   data, decoding = {}, {}
+  diameter = math.sqrt(4 * np.median(areas) / math.pi)
+  data['diameter'] = config.data.diameter or round(diameter, 2)
+  data['pixel_size'] = config.data.pixel_size or pixel_size
   if config.data.cell_diameter:
-    diameter = math.sqrt(4 * np.median(areas) / math.pi)
     factor = config.data.cell_diameter / diameter
     data['resample'] = float(np.clip(round(factor, 3), 0.05, MOST))
   resample = data.get('resample', config.data.resample)

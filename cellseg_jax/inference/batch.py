@@ -1,0 +1,338 @@
+"""Many image files: a status each, and only what is left is done.
+
+What became of a file lies in `OUT/.segment/NAME.json`, written when all its
+outputs are; from these, `OUT/segment.jsonl` and the tables of cells are put
+together, so that stopped runs and shards add up.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import concurrent.futures
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import pathlib
+import shutil
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from cellseg_jax import serialization
+from cellseg_jax.images import tables
+from cellseg_jax.images.atomic import replacing
+from cellseg_jax.inference import files
+from cellseg_jax.inference.predict import Model
+from cellseg_jax.inference.scale import expected_diameter
+
+LOG = 'segment.jsonl'
+_STATES = '.segment'
+
+# What one faulty file raises; the others are segmented all the same.
+FAULTS = (ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A file, and what its outputs are called."""
+
+  image: pathlib.Path
+  name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """A line of `segment.jsonl`.
+
+  Attributes:
+    file: The image.
+    status: 'ok' or 'failed'.
+    cells: How many, in all frames; 0 where it failed.
+    seconds: Spent on it: reading, computing, writing.
+    reason: Why it failed, else ''.
+    warning: What is odd about its cells, else ''.
+    made_from: Digest of the file's size and time, the model and the options.
+    outputs: What was written, in the folder of outputs.
+  """
+
+  file: str
+  status: str
+  cells: int
+  seconds: float
+  reason: str
+  warning: str
+  made_from: str
+  outputs: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """A record, and what only this run knows.
+
+  Attributes:
+    job: The file.
+    record: What became of it.
+    pixels: Of all its frames; 0 where it failed.
+    confidence: As of `files.Written`.
+  """
+
+  job: Job
+  record: Record
+  pixels: int = 0
+  confidence: tuple[dict[int, float], ...] = ()
+
+
+def digest(model: Model, options: files.Options) -> str:
+  """Digests all that outputs depend on but the images."""
+  text = repr((serialization.flat(model.config), model.choices, options))
+  result = hashlib.sha256(text.encode())
+  for leaf in jax.tree.leaves(model.variables):
+    result.update(np.asarray(leaf).tobytes())
+  return result.hexdigest()
+
+
+def left_to_do(
+  jobs: Sequence[Job], out: pathlib.Path, common: str
+) -> tuple[list[Job], int]:
+  """Finds what is missing, changed or failed.
+
+  Args:
+    jobs: All.
+    out: The folder of outputs.
+    common: As `digest` returns.
+
+  Returns:
+    The jobs to do, in order, and how many of them were done before and failed
+    or are out of date.
+  """
+  todo, again = [], 0
+  for job in jobs:
+    record = _read(_state(out, job.name))
+    done = (
+      record is not None
+      and record.status == 'ok'
+      and record.file == str(job.image)
+      and record.made_from == _made_from(job.image, common)
+      and all((out / path).exists() for path in record.outputs)
+    )
+    if not done:
+      todo.append(job)
+      again += record is not None
+  return todo, again
+
+
+def segment_files(
+  model: Model,
+  jobs: Sequence[Job],
+  out: pathlib.Path,
+  options: files.Options,
+  common: str,
+) -> Iterator[Outcome]:
+  """Segments files; reads the next and writes the last meanwhile.
+
+  Args:
+    model: As `load_model` returns.
+    jobs: What to do.
+    out: The folder of outputs; there.
+    options: How.
+    common: As `digest` returns.
+
+  Yields:
+    What became of each, in order; its record is kept by then.
+
+  Raises:
+    OSError: A record cannot be written.
+  """
+  channels = model.config.data.channels
+
+  def read(job: Job) -> files.Loaded:
+    return files.load(job.image, options, channels)
+
+  def compute(loaded: files.Loaded) -> Any:
+    return loaded, files.find(model, loaded, options)
+
+  def write(job: Job, computed: Any) -> files.Written:
+    loaded, found = computed
+    size = loaded.frames[0].pixel_size
+    expected = expected_diameter(model, options.diameter, size)
+    return files.write(loaded, found, out, job.name, options, expected)
+
+  for job, result, seconds in _overlapped(jobs, read, compute, write):
+    made_from = _made_from(job.image, common)
+    before = _read(_state(out, job.name))
+    if isinstance(result, Exception):
+      # Nothing of an earlier form of the file is left to be taken for it.
+      for path in before.outputs if before else ():
+        _remove(out, path)
+      reason = ' '.join(str(result).split()) or type(result).__name__
+      record = Record(
+        str(job.image), 'failed', 0, seconds, reason, '', made_from, ()
+      )
+      outcome = Outcome(job, record)
+    else:
+      record = Record(
+        str(job.image),
+        'ok',
+        result.cells,
+        seconds,
+        '',
+        result.warning,
+        made_from,
+        result.outputs,
+      )
+      outcome = Outcome(job, record, result.pixels, result.confidence)
+    _keep(out, job.name, record)
+    yield outcome
+
+
+def merge(out: pathlib.Path) -> None:
+  """Puts log and tables together from what all runs and shards have done.
+
+  Raises:
+    OSError: They cannot be written.
+    TableError: The table of a file is damaged.
+  """
+  states = out / _STATES
+  states.mkdir(exist_ok=True)
+  with open(states / 'lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # Shards may end at the same time.
+    records = [_read(path) for path in sorted(states.glob('*.json'))]
+    known = sorted(filter(None, records), key=lambda record: record.file)
+    with replacing(out / LOG) as partial:
+      partial.write_text(''.join(map(_line, known)))
+    parts = [
+      out / path
+      for record in known
+      for path in record.outputs
+      if pathlib.Path(path).parent.name == tables.PARTS
+    ]
+    tables.merge_parts(parts, out)
+
+
+def _overlapped(
+  jobs: Sequence[Job],
+  read: Callable[[Job], Any],
+  compute: Callable[[Any], Any],
+  write: Callable[[Job, Any], Any],
+) -> Iterator[tuple[Job, Any, float]]:
+  """Runs three stages for every job, each on another job at a time.
+
+  Yields:
+    Each job with what `write` returned, or the fault of any stage, and the
+    seconds spent on it, in order.
+  """
+  with (
+    concurrent.futures.ThreadPoolExecutor(1) as reader,
+    concurrent.futures.ThreadPoolExecutor(1) as writer,
+  ):
+    ahead = [reader.submit(_timed, read, job) for job in jobs[:1]]
+    writing: tuple[Job, Any, float] | None = None
+    try:
+      for number, job in enumerate(jobs):
+        loaded, seconds = ahead.pop().result()
+        ahead += [
+          reader.submit(_timed, read, one)
+          for one in jobs[number + 1 : number + 2]
+        ]
+        computed, more = loaded, 0.0
+        if not isinstance(loaded, Exception):
+          computed, more = _timed(compute, loaded)
+          if isinstance(computed, Exception):
+            loaded.resources.close()
+        if writing:
+          yield _ended(writing)
+        future = writer.submit(_timed, _closing(write, loaded), job, computed)
+        writing = (job, future, seconds + more)
+      if writing:
+        yield _ended(writing)
+    finally:
+      for future in ahead:
+        future.cancel()
+
+
+def _closing(
+  write: Callable[[Job, Any], Any], loaded: Any
+) -> Callable[[Job, Any], Any]:
+  """Writes what was computed and closes the file; passes on faults."""
+
+  def finish(job: Job, computed: Any) -> Any:
+    if isinstance(computed, Exception):
+      return computed
+    with loaded.resources:
+      return write(job, computed)
+
+  return finish
+
+
+def _ended(writing: tuple[Job, Any, float]) -> tuple[Job, Any, float]:
+  job, future, seconds = writing
+  result, more = future.result()
+  return job, result, round(seconds + more, 3)
+
+
+def _timed(function: Callable, *arguments: Any) -> tuple[Any, float]:
+  """Returns what a function does, or the fault it raises, and its seconds."""
+  start = time.monotonic()
+  try:
+    result = function(*arguments)
+  except FAULTS as error:
+    result = error
+  return result, time.monotonic() - start
+
+
+def _made_from(image: pathlib.Path, common: str) -> str:
+  """Digests the name, size and time of a file, or of all files in a folder."""
+  parts = [image]
+  if image.is_dir():
+    parts = sorted(path for path in image.rglob('*') if path.is_file())
+  result = hashlib.sha256(common.encode())
+  for path in parts:
+    # A file that is gone by now has failed; it is done again in any case.
+    with contextlib.suppress(OSError):
+      status = path.stat()
+      result.update(
+        repr((str(path), status.st_size, status.st_mtime_ns)).encode()
+      )
+  return result.hexdigest()
+
+
+def _state(out: pathlib.Path, name: str) -> pathlib.Path:
+  return out / _STATES / f'{name}.json'
+
+
+def _read(path: pathlib.Path) -> Record | None:
+  """Returns a record; None where there is none that can be read."""
+  try:
+    values = json.loads(path.read_text())
+    return Record(**values | {'outputs': tuple(values['outputs'])})
+  except (OSError, ValueError, TypeError, KeyError):
+    return None
+
+
+def _keep(out: pathlib.Path, name: str, record: Record) -> None:
+  """Writes a record, and its line at the end of the log."""
+  path = _state(out, name)
+  path.parent.mkdir(exist_ok=True)
+  with replacing(path) as partial:
+    partial.write_text(json.dumps(dataclasses.asdict(record)))
+  with open(out / LOG, 'a') as log:
+    log.write(_line(record))
+
+
+def _line(record: Record) -> str:
+  values = dataclasses.asdict(record)
+  shown = ('file', 'status', 'cells', 'seconds', 'reason', 'warning')
+  return json.dumps({name: values[name] for name in shown}) + '\n'
+
+
+def _remove(out: pathlib.Path, path: str) -> None:
+  """Removes an output, if it lies where outputs do."""
+  target = out / path
+  if not target.resolve().is_relative_to(out.resolve()):
+    return
+  if target.is_dir():
+    shutil.rmtree(target)
+  else:
+    target.unlink(missing_ok=True)

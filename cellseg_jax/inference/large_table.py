@@ -1,0 +1,122 @@
+"""The table of cells of an image that need not fit in memory."""
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from cellseg_jax.images.cells import columns, measure_cells
+from cellseg_jax.inference.blocks import Array, Box, cut
+
+
+def measure_large(
+  labels: Array,
+  image: Any,
+  confidence: np.ndarray,
+  *,
+  file: str,
+  frame: int = 0,
+  pixel_size: tuple[float, float] | None = None,
+  block: int = 2048,
+) -> dict[str, np.ndarray]:
+  """Measures as `images.cells.measure_cells` does, a block at a time.
+
+  Every cell is measured in a window that holds it whole: a block, and as much
+  beyond it as the cells that begin in it reach.
+
+  Args:
+    labels: As for `measure_cells`, read by slices.
+    image: Intensities (H, W) or (H, W, C), read by slices.
+    confidence: As for `measure_cells`.
+    file: See there.
+    frame: See there.
+    pixel_size: See there.
+    block: Side of the blocks, in pixels.
+
+  Returns:
+    As `measure_cells`, to float rounding.
+  """
+  height, width = labels.shape[0], labels.shape[1]
+  boxes = cut((height, width), (block, block))
+  values, bounds = _bounds(labels, boxes)
+  tables = []
+  for box in boxes:
+    top, bottom, left, right = bounds
+    here = (top >= box.top) & (top < box.bottom)
+    here &= (left >= box.left) & (left < box.right)
+    if not here.any():
+      continue
+    window = np.s_[
+      int(top[here].min()) : int(bottom[here].max()),
+      int(left[here].min()) : int(right[here].max()),
+    ]
+    part = np.asarray(labels[window])
+    table = measure_cells(
+      np.where(np.isin(part, values[here]), part, 0),
+      np.asarray(image[window]),
+      confidence[here],
+      file=file,
+      frame=frame,
+      pixel_size=pixel_size,
+    )
+    _move(table, window[0].start, window[1].start, pixel_size)
+    table['touches_border'] = (
+      (top == 0) | (left == 0) | (bottom == height) | (right == width)
+    )[here]
+    tables.append(table)
+  if not tables:
+    empty = np.zeros((1, 1, *image.shape[2:]), image.dtype)
+    no_cell = np.zeros((1, 1), np.int32)
+    return measure_cells(
+      no_cell, empty, confidence, file=file, pixel_size=pixel_size
+    )
+  names = columns(1 if len(image.shape) == 2 else image.shape[2])
+  joined = {
+    column.name: np.concatenate([table[column.name] for table in tables])
+    for column in names
+  }
+  order = np.argsort(joined['label'])
+  return {name: column[order] for name, column in joined.items()}
+
+
+def _bounds(labels: Array, boxes: list[Box]) -> tuple[np.ndarray, np.ndarray]:
+  """Finds the bounding boxes of all cells.
+
+  Returns:
+    The labels that there are, in order, (n,); and their first rows, the rows
+    after their last, and the same of columns, int64 (4, n).
+  """
+  found: dict[int, list[int]] = {}
+  for box in boxes:
+    part = np.asarray(labels[box.slices])
+    present, compact = np.unique(part, return_inverse=True)
+    compact = compact.reshape(part.shape) + int(present[0] != 0)
+    slices = ndimage.find_objects(compact)
+    for label, (rows, across) in zip(
+      present[present > 0].tolist(), slices, strict=True
+    ):
+      one = found.setdefault(label, [2**62, 0, 2**62, 0])
+      one[0] = min(one[0], rows.start + box.top)
+      one[1] = max(one[1], rows.stop + box.top)
+      one[2] = min(one[2], across.start + box.left)
+      one[3] = max(one[3], across.stop + box.left)
+  values = np.array(sorted(found), np.int64)
+  bounds = [found[value] for value in values.tolist()]
+  return values, np.array(bounds, np.int64).reshape(-1, 4).T
+
+
+def _move(
+  table: dict[str, np.ndarray],
+  top: int,
+  left: int,
+  pixel_size: tuple[float, float] | None,
+) -> None:
+  """Turns places in a window into places in the image."""
+  size = dict(zip('yx', pixel_size or (np.nan, np.nan), strict=True))
+  for axis, offset, names in (
+    ('y', top, ('centroid_y', 'box_top', 'box_bottom')),
+    ('x', left, ('centroid_x', 'box_left', 'box_right')),
+  ):
+    for name in names:
+      table[f'{name}_px'] = table[f'{name}_px'] + offset
+      table[f'{name}_um'] = table[f'{name}_um'] + offset * size[axis]
