@@ -175,7 +175,7 @@ def write(
   options: Options,
   expected: float,
 ) -> Written:
-  """Writes all that is made of a file; the labels last but for the table.
+  """Writes all that is made of a file, or nothing.
 
   Args:
     loaded: The file.
@@ -189,9 +189,35 @@ def write(
   Raises:
     OSError: A file cannot be written.
   """
+  outputs: list[str] = []
+  try:
+    measured = _write_all(loaded, found, out, name, options, outputs)
+  except BaseException:
+    for path in outputs:  # Those of a file that failed are not to be found.
+      (out / path).unlink(missing_ok=True)
+    raise
+  return Written(
+    tuple(
+      dict(zip(t['label'].tolist(), t['confidence'].tolist(), strict=True))
+      for t in measured
+    ),
+    _pixels(loaded.frames),
+    scale.oddity(_joined(measured)['area_px'], expected),
+    tuple(outputs),
+  )
+
+
+def _write_all(
+  loaded: Loaded,
+  found: Sequence[Found],
+  out: pathlib.Path,
+  name: str,
+  options: Options,
+  outputs: list[str],
+) -> list[dict[str, np.ndarray]]:
+  """Writes as `write`; notes in `outputs` what there is, returns the tables."""
   frames = loaded.frames
   measured = []
-  outputs = []
   for number, (frame, pixels, one) in enumerate(
     zip(frames, loaded.pixels, found, strict=True)
   ):
@@ -216,24 +242,16 @@ def write(
       outputs.append(str(target))
   part = tables.part_path(out, name)
   tables.write_part(part, _joined(measured))
+  outputs.append(str(part.relative_to(out)))
   labels_path = f'{name}{FORMATS[options.file_format]}'
-  axes = stack_axes(frames) + 'YX'
   write_label_file(
     out / labels_path,
     _Stack([one.labels for one in found], frames),
-    axes=axes,
+    axes=stack_axes(frames) + 'YX',
     pixel_size=frames[0].pixel_size,
   )
-  outputs += [str(part.relative_to(out)), labels_path]
-  return Written(
-    tuple(
-      dict(zip(t['label'].tolist(), t['confidence'].tolist(), strict=True))
-      for t in measured
-    ),
-    _pixels(frames),
-    scale.oddity(_joined(measured)['area_px'], expected),
-    tuple(outputs),
-  )
+  outputs.append(labels_path)
+  return measured
 
 
 class _Stack:
