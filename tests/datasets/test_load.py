@@ -12,7 +12,7 @@ from cellseg_jax.config import ConfigError, DataConfig
 from cellseg_jax.datasets import simulated
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.load import hold_out, hold_out_crops, load
-from cellseg_jax.images import formats
+from cellseg_jax.images import formats, label_files
 from cellseg_jax.images.labels import LabelError
 
 SHARED = pathlib.Path(__file__).parents[3] / 'shared' / 'data'
@@ -199,3 +199,25 @@ def test_real_set_is_loaded_as_it_is(tmp_path):
       np.testing.assert_array_equal(
         image.labels, formats.read_labels(path / split / 'labels' / file)
       )
+
+
+@pytest.mark.parametrize(
+  ('sizes', 'expected'),
+  [((0.5, 0.5), 0.5), ((0.5, 0.6), 0), ((0.5, None), 0), ((None, None), 0)],
+)
+def test_the_pixel_size_is_that_of_all_training_files(
+  tmp_path, sizes, expected
+):
+  folder = write_folder(tmp_path / 'set', ['a', 'b'])
+  for name, size in zip('ab', sizes, strict=True):
+    label_files.write_labels(
+      folder / 'images' / f'{name}.tif',
+      cells()[0],
+      pixel_size=size and (size, size),
+    )
+  data = DataConfig(
+    dataset='labelled_folder',
+    path=str(folder),
+    cache=str(tmp_path / 'cache'),
+  )
+  assert load(data).pixel_size == pytest.approx(expected)

@@ -48,14 +48,22 @@ def test_the_smallest_cell_and_the_rim_follow():
 
 def test_what_is_given_stays():
   config = replace(
-    Config(), data={'resample': 0.7}, decoding={'min_area': 3, 'rim': 2}
+    Config(),
+    data={'resample': 0.7, 'diameter': 20.0, 'pixel_size': 0.3},
+    decoding={'min_area': 3, 'rim': 2},
   )
-  assert resolve(config, [squares(30)]) == config
+  assert resolve(config, [squares(30)], 0.5) == config
   wanted = replace(
     config, data={'cell_diameter': 20.0}, decoding={'min_area': -1}
   )
   once = resolve(wanted, [squares(30)])
   assert resolve(once, [squares(30)]) == once
+
+
+def test_diameter_and_pixel_size_are_kept_for_use():
+  data = resolve(Config(), [squares(20, 50, 60)], 0.65).data
+  assert data.diameter == pytest.approx(56.42)
+  assert data.pixel_size == 0.65
 
 
 def test_only_valid_pixels_are_measured():
