@@ -117,6 +117,8 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('data.ignore_value', data.ignore_value, -1, 2**32 - 1),
     ('data.resample', data.resample, 0.05, 8),
     ('data.cell_diameter', data.cell_diameter, 0, 1024),
+    ('data.diameter', data.diameter, 0, 1e6),
+    ('data.pixel_size', data.pixel_size, 0, 1e6),
     ('intensity.low_percentile', intensity.low_percentile, 0, 100),
     ('intensity.high_percentile', intensity.high_percentile, 0, 100),
     ('intensity.sample', intensity.sample, 256, math.inf),
