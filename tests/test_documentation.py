@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import re
 
-from cellseg_jax.cli import segment
+from cellseg_jax.cli import segment_options
 from cellseg_jax.images import selection
 from cellseg_jax.images.cells import columns
 from cellseg_jax.inference.files import EXTRAS
@@ -20,7 +20,7 @@ def test_every_column_of_the_table_is_documented():
 
 def test_every_option_is_documented_and_there():
   parser = argparse.ArgumentParser()
-  segment.add_arguments(parser)
+  segment_options.add_arguments(parser)
   options = {
     option
     for action in parser._actions
@@ -33,5 +33,5 @@ def test_every_option_is_documented_and_there():
 
 
 def test_the_command_offers_what_the_package_has():
-  assert segment._RGB == selection.RGB_MODES
-  assert set(segment._EXTRAS) == set(EXTRAS)
+  assert segment_options._RGB == selection.RGB_MODES
+  assert set(segment_options._EXTRAS) == set(EXTRAS)

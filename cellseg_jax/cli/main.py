@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from cellseg_jax.cli import evaluate, segment, train
+from cellseg_jax.cli import evaluate, segment, segment_options, train
 
 
 def run() -> int:
@@ -19,7 +19,7 @@ def run() -> int:
     'train', help='train a model (see cellseg train --help)', add_help=False
   )
   child = commands.add_parser('segment', help='find the cells in images')
-  segment.add_arguments(child)
+  segment_options.add_arguments(child)
   child.set_defaults(run=segment.run)
   child = commands.add_parser(
     'evaluate', help='compare predicted label images with true ones'

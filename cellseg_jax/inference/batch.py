@@ -5,8 +5,7 @@ outputs are; from these, `OUT/segment.jsonl` and the tables of cells are put
 together, so that stopped runs and shards add up.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-import concurrent.futures
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import fcntl
@@ -14,7 +13,6 @@ import hashlib
 import json
 import pathlib
 import shutil
-import time
 from typing import Any
 
 import jax
@@ -24,14 +22,12 @@ from cellseg_jax import serialization
 from cellseg_jax.images import tables
 from cellseg_jax.images.atomic import replacing
 from cellseg_jax.inference import files
+from cellseg_jax.inference.pipeline import overlapped
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.inference.scale import expected_diameter
 
 LOG = 'segment.jsonl'
 _STATES = '.segment'
-
-# What one faulty file raises; the others are segmented all the same.
-FAULTS = (ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +155,7 @@ def segment_files(
     expected = expected_diameter(model, options.diameter, size)
     return files.write(loaded, found, out, job.name, options, expected)
 
-  for job, result, seconds in _overlapped(jobs, read, compute, write):
+  for job, result, seconds in overlapped(jobs, read, compute, write):
     made_from = _made_from(job.image, common)
     before = _read(_state(out, job.name))
     if isinstance(result, Exception):
@@ -209,77 +205,6 @@ def merge(out: pathlib.Path) -> None:
       if pathlib.Path(path).parent.name == tables.PARTS
     ]
     tables.merge_parts(parts, out)
-
-
-def _overlapped(
-  jobs: Sequence[Job],
-  read: Callable[[Job], Any],
-  compute: Callable[[Any], Any],
-  write: Callable[[Job, Any], Any],
-) -> Iterator[tuple[Job, Any, float]]:
-  """Runs three stages for every job, each on another job at a time.
-
-  Yields:
-    Each job with what `write` returned, or the fault of any stage, and the
-    seconds spent on it, in order.
-  """
-  with (
-    concurrent.futures.ThreadPoolExecutor(1) as reader,
-    concurrent.futures.ThreadPoolExecutor(1) as writer,
-  ):
-    ahead = [reader.submit(_timed, read, job) for job in jobs[:1]]
-    writing: tuple[Job, Any, float] | None = None
-    try:
-      for number, job in enumerate(jobs):
-        loaded, seconds = ahead.pop().result()
-        ahead += [
-          reader.submit(_timed, read, one)
-          for one in jobs[number + 1 : number + 2]
-        ]
-        computed, more = loaded, 0.0
-        if not isinstance(loaded, Exception):
-          computed, more = _timed(compute, loaded)
-          if isinstance(computed, Exception):
-            loaded.resources.close()
-        if writing:
-          yield _ended(writing)
-        future = writer.submit(_timed, _closing(write, loaded), job, computed)
-        writing = (job, future, seconds + more)
-      if writing:
-        yield _ended(writing)
-    finally:
-      for future in ahead:
-        future.cancel()
-
-
-def _closing(
-  write: Callable[[Job, Any], Any], loaded: Any
-) -> Callable[[Job, Any], Any]:
-  """Writes what was computed and closes the file; passes on faults."""
-
-  def finish(job: Job, computed: Any) -> Any:
-    if isinstance(computed, Exception):
-      return computed
-    with loaded.resources:
-      return write(job, computed)
-
-  return finish
-
-
-def _ended(writing: tuple[Job, Any, float]) -> tuple[Job, Any, float]:
-  job, future, seconds = writing
-  result, more = future.result()
-  return job, result, round(seconds + more, 3)
-
-
-def _timed(function: Callable, *arguments: Any) -> tuple[Any, float]:
-  """Returns what a function does, or the fault it raises, and its seconds."""
-  start = time.monotonic()
-  try:
-    result = function(*arguments)
-  except FAULTS as error:
-    result = error
-  return result, time.monotonic() - start
 
 
 def _made_from(image: pathlib.Path, common: str) -> str:
