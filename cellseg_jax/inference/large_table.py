@@ -89,12 +89,15 @@ def _bounds(labels: Array, boxes: list[Box]) -> tuple[np.ndarray, np.ndarray]:
   found: dict[int, list[int]] = {}
   for box in boxes:
     part = np.asarray(labels[box.slices])
-    present, compact = np.unique(part, return_inverse=True)
-    compact = compact.reshape(part.shape) + int(present[0] != 0)
-    slices = ndimage.find_objects(compact)
-    for label, (rows, across) in zip(
-      present[present > 0].tolist(), slices, strict=True
-    ):
+    if not part.any():
+      continue
+    # Cells of a block have numbers not far apart.
+    least = int(part[part > 0].min())
+    places = ndimage.find_objects(np.maximum(part - (least - 1), 0))
+    for label, place in enumerate(places, least):
+      if place is None:
+        continue
+      rows, across = place
       one = found.setdefault(label, [2**62, 0, 2**62, 0])
       one[0] = min(one[0], rows.start + box.top)
       one[1] = max(one[1], rows.stop + box.top)
