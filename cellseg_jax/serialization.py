@@ -4,11 +4,11 @@ from collections.abc import Mapping
 import dataclasses
 import difflib
 import json
-import os
 import pathlib
 from typing import Any
 
 from cellseg_jax.config import Config, ConfigError
+from cellseg_jax.images.atomic import replacing
 
 
 def replace(config: Config, **parts: Mapping[str, Any]) -> Config:
@@ -83,9 +83,8 @@ def save(config: Config, path: str | pathlib.Path) -> None:
 
 def replace_text(path: pathlib.Path, text: str) -> None:
   """Writes a file that is, at every moment, either the old or the new."""
-  partial = path.with_name(path.name + '.partial')
-  partial.write_text(text)
-  os.replace(partial, path)
+  with replacing(path) as partial:
+    partial.write_text(text)
 
 
 def load(path: str | pathlib.Path) -> Config:

@@ -20,7 +20,6 @@ import numpy as np
 
 from cellseg_jax import serialization
 from cellseg_jax.images import tables
-from cellseg_jax.images.atomic import replacing
 from cellseg_jax.inference import files
 from cellseg_jax.inference.pipeline import overlapped
 from cellseg_jax.inference.predict import Model
@@ -196,8 +195,7 @@ def merge(out: pathlib.Path) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX)  # Shards may end at the same time.
     records = [_read(path) for path in sorted(states.glob('*.json'))]
     known = sorted(filter(None, records), key=lambda record: record.file)
-    with replacing(out / LOG) as partial:
-      partial.write_text(''.join(map(_line, known)))
+    serialization.replace_text(out / LOG, ''.join(map(_line, known)))
     parts = [
       out / path
       for record in known
@@ -240,8 +238,7 @@ def _keep(out: pathlib.Path, name: str, record: Record) -> None:
   """Writes a record, and its line at the end of the log."""
   path = _state(out, name)
   path.parent.mkdir(exist_ok=True)
-  with replacing(path) as partial:
-    partial.write_text(json.dumps(dataclasses.asdict(record)))
+  serialization.replace_text(path, json.dumps(dataclasses.asdict(record)))
   with open(out / LOG, 'a') as log:
     log.write(_line(record))
 
