@@ -7,7 +7,7 @@ import re
 from cellseg_jax.cli import segment_options
 from cellseg_jax.images import selection
 from cellseg_jax.images.cells import columns
-from cellseg_jax.inference.files import EXTRAS
+from cellseg_jax.inference.outputs import EXTRAS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / 'docs' / 'segment.md').read_text()

@@ -4,10 +4,15 @@ import argparse
 from collections.abc import Sequence
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 from cellseg_jax.cli import segment_options
 from cellseg_jax.cli.memory import keep_freed_blocks
-from cellseg_jax.config import ConfigError
+
+if TYPE_CHECKING:
+  from cellseg_jax.inference.batch import Job
+  from cellseg_jax.inference.files import Options
+  from cellseg_jax.inference.predict import Model
 
 INTERRUPTED = 130  # As shells have it: 128 and the number of SIGINT.
 
@@ -24,43 +29,18 @@ def run(arguments: argparse.Namespace) -> int:
   """
   keep_freed_blocks()
   # Imported late: `cellseg --help` does not wait for JAX.
-  from cellseg_jax.inference import batch, inputs
-  from cellseg_jax.inference.ensemble import ensemble, EnsembleError
-  from cellseg_jax.inference.load import load_model
-  from cellseg_jax.training.checkpoints import CheckpointError
+  from cellseg_jax.inference import batch
 
   out = pathlib.Path(arguments.out)
   try:
-    options = segment_options.options(arguments)
-    images = inputs.find_images(arguments.paths)
-    inputs.check_output(arguments.paths, out)
-    names = inputs.output_names(images, out, f'.{arguments.format}')
-    model = ensemble([load_model(folder) for folder in arguments.model])
-    out.mkdir(parents=True, exist_ok=True)
-    jobs = [
-      batch.Job(image, name) for image, name in zip(images, names, strict=True)
-    ]
-    jobs = inputs.shard(jobs, *arguments.shard)
+    model, options, jobs = _prepare(arguments, out)
     common = batch.digest(model, options)
     todo, again = batch.left_to_do(jobs, out, common)
     batch.merge(out)
-  except (
-    ValueError,
-    ConfigError,
-    CheckpointError,
-    EnsembleError,
-    OSError,
-  ) as error:
+  except (ValueError, OSError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  if len(todo) < len(jobs):
-    print(
-      f'{len(jobs) - len(todo)} of {len(jobs)} files are done already; '
-      f'{len(todo)} are missing, changed or failed',
-      flush=True,
-    )
-  elif again:
-    print(f'{again} files were done otherwise or failed, and are done again')
+  _say_what_is_left(len(jobs), len(todo), again)
   try:
     failed = _segment(
       batch.segment_files(model, todo, out, options, common),
@@ -83,6 +63,35 @@ def run(arguments: argparse.Namespace) -> int:
       file=sys.stderr,
     )
   return 1 if failed else 0
+
+
+def _prepare(
+  arguments: argparse.Namespace, out: pathlib.Path
+) -> tuple['Model', 'Options', list['Job']]:
+  """Finds the files, loads the model and makes the folder of outputs."""
+  from cellseg_jax.inference import batch, inputs
+  from cellseg_jax.inference.ensemble import ensemble
+  from cellseg_jax.inference.load import load_model
+
+  options = segment_options.options(arguments)
+  images = inputs.find_images(arguments.paths)
+  inputs.check_output(arguments.paths, out)
+  names = inputs.output_names(images, out, f'.{arguments.format}')
+  model = ensemble([load_model(folder) for folder in arguments.model])
+  out.mkdir(parents=True, exist_ok=True)
+  jobs = list(map(batch.Job, images, names))
+  return model, options, inputs.shard(jobs, *arguments.shard)
+
+
+def _say_what_is_left(jobs: int, todo: int, again: int) -> None:
+  if todo < jobs:
+    print(
+      f'{jobs - todo} of {jobs} files are done already; {todo} are missing, '
+      'changed or failed',
+      flush=True,
+    )
+  elif again:
+    print(f'{again} files were done otherwise or failed, and are done again')
 
 
 def _segment(

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 import contextlib
+import functools
+import hashlib
 import os
 import pathlib
 import shutil
+import socket
 import uuid
 
 
@@ -14,7 +17,8 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
 
   A reader, or a run that is killed within the block, never meets half a file.
   What is temporary lies hidden in the same folder; where the block fails it is
-  removed and `path` stays as it was.
+  removed and `path` stays as it was. What processes that were killed have left
+  in that folder goes the first time that this process writes there.
 
   Args:
     path: File or folder to write; its parent must exist. An older one is
@@ -27,8 +31,9 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     OSError: As the block does, with `path` as its file name.
   """
   path = pathlib.Path(path)
+  _sweep(path.parent.absolute())
   # No part of the name: that may already be as long as names can be.
-  hidden = f'.{uuid.uuid4().hex}.partial'
+  hidden = f'{_prefix()}{os.getpid()}-{uuid.uuid4().hex}.partial'
   partial = path.with_name(f'{hidden}{path.suffix}')
   older = path.with_name(f'{hidden}.old')
   try:
@@ -43,6 +48,31 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
   finally:
     for left in (partial, older):
       _remove(left)
+
+
+def _prefix() -> str:
+  """How all hidden names of this host begin; others' processes are unknown."""
+  host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+  return f'.{host}-'
+
+
+@functools.cache  # Listing a folder of ten thousand files takes long.
+def _sweep(folder: pathlib.Path) -> None:
+  """Removes what processes of this host that no longer run have left."""
+  for left in folder.glob(f'{_prefix()}*.partial*'):
+    process = left.name.removeprefix(_prefix()).split('-')[0]
+    if process.isdecimal() and not _runs(int(process)):
+      _remove(left)
+
+
+def _runs(process: int) -> bool:
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:  # It is somebody else's.
+    return True
+  return True
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from cellseg_jax import serialization
 from cellseg_jax.images import tables
-from cellseg_jax.inference import files
+from cellseg_jax.inference import files, outputs
 from cellseg_jax.inference.pipeline import overlapped
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.inference.scale import expected_diameter
@@ -70,7 +70,7 @@ class Outcome:
     job: The file.
     record: What became of it.
     pixels: Of all its frames; 0 where it failed.
-    confidence: As of `files.Written`.
+    confidence: As of `outputs.Written`.
   """
 
   job: Job
@@ -141,45 +141,52 @@ def segment_files(
     OSError: A record cannot be written.
   """
   channels = model.config.data.channels
+  made_from: dict[str, str] = {}
 
   def read(job: Job) -> files.Loaded:
+    # Before it is read: a file that changes from then on is done again.
+    made_from[job.name] = _made_from(job.image, common)
     return files.load(job.image, options, channels)
 
   def compute(loaded: files.Loaded) -> Any:
     return loaded, files.find(model, loaded, options)
 
-  def write(job: Job, computed: Any) -> files.Written:
+  def write(job: Job, computed: Any) -> outputs.Written:
     loaded, found = computed
     size = loaded.frames[0].pixel_size
     expected = expected_diameter(model, options.diameter, size)
-    return files.write(loaded, found, out, job.name, options, expected)
+    return outputs.write(loaded, found, out, job.name, options, expected)
 
   for job, result, seconds in overlapped(jobs, read, compute, write):
-    made_from = _made_from(job.image, common)
-    before = _read(_state(out, job.name))
-    if isinstance(result, Exception):
+    outcome = _outcome(job, result, seconds, made_from.pop(job.name))
+    if outcome.record.status == 'failed':
       # Nothing of an earlier form of the file is left to be taken for it.
+      before = _read(_state(out, job.name))
       for path in before.outputs if before else ():
         _remove(out, path)
-      reason = ' '.join(str(result).split()) or type(result).__name__
-      record = Record(
-        str(job.image), 'failed', 0, seconds, reason, '', made_from, ()
-      )
-      outcome = Outcome(job, record)
-    else:
-      record = Record(
-        str(job.image),
-        'ok',
-        result.cells,
-        seconds,
-        '',
-        result.warning,
-        made_from,
-        result.outputs,
-      )
-      outcome = Outcome(job, record, result.pixels, result.confidence)
-    _keep(out, job.name, record)
+    _keep(out, job.name, outcome.record)
     yield outcome
+
+
+def _outcome(job: Job, result: Any, seconds: float, made_from: str) -> Outcome:
+  """Makes an outcome of `outputs.Written`, or of the fault in its place."""
+  if isinstance(result, Exception):
+    reason = ' '.join(str(result).split()) or type(result).__name__
+    record = Record(
+      str(job.image), 'failed', 0, seconds, reason, '', made_from, ()
+    )
+    return Outcome(job, record)
+  record = Record(
+    str(job.image),
+    'ok',
+    result.cells,
+    seconds,
+    '',
+    result.warning,
+    made_from,
+    result.outputs,
+  )
+  return Outcome(job, record, result.pixels, result.confidence)
 
 
 def merge(out: pathlib.Path) -> None:

@@ -172,6 +172,26 @@ def test_a_file_that_fails_leaves_nothing_of_its_earlier_form(
   assert {row['file'] for row in rows(out)} == {'a.tif', 'c.tif'}
 
 
+def test_a_file_that_changes_while_it_is_segmented_is_done_again(
+  segment, images, tmp_path, monkeypatch
+):
+  find = files.find
+
+  def overtaken(model, loaded, options):
+    if loaded.path.name == 'b.tif':
+      tifffile.imwrite(loaded.path, 0 * cells(0)[0])
+    return find(model, loaded, options)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(files, 'find', overtaken)
+    assert segment(images)[0] == 0
+  assert tifffile.imread(tmp_path / 'out' / 'b.tif').max() > 0
+  code, stdout, _ = segment(images)
+  assert code == 0
+  assert '2 of 3 files are done already' in stdout
+  assert tifffile.imread(tmp_path / 'out' / 'b.tif').max() == 0
+
+
 def test_an_interrupted_run_ends_as_one_that_was_not(
   segment, images, tmp_path, monkeypatch
 ):

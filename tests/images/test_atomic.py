@@ -57,6 +57,20 @@ def test_a_killed_run_leaves_the_old_file(tmp_path):
   done = subprocess.run([sys.executable, '-c', code], check=False)
   assert done.returncode == -signal.SIGKILL
   assert path.read_text() == 'old'
+  assert len(names(tmp_path)) == 2
+  # What it left goes when another process writes there.
+  write(path, 'new')
+  assert names(tmp_path) == ['a.csv']
+
+
+def test_a_write_that_is_under_way_is_left_alone(tmp_path):
+  path = tmp_path / 'a.csv'
+  with replacing(path) as partial:
+    partial.write_text('first')
+    atomic._sweep.cache_clear()  # As another process would.
+    write(path, 'second')
+    assert partial.read_text() == 'first'
+  assert path.read_text() == 'first'
 
 
 def test_errors_name_the_file_that_was_meant(tmp_path):

@@ -6,6 +6,7 @@ from hypothesis.extra import numpy as arrays
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.measure import label
 
 from cellseg_jax.config import DecodingConfig
 from cellseg_jax.inference.confidence import confidence
@@ -59,6 +60,16 @@ def by_blocks(maps, method, block, **filters):
     out[box.slices] = labels
   assert cells.number == out.max()
   return out
+
+
+@METHODS
+@pytest.mark.parametrize('seed', range(3))
+def test_every_label_is_of_one_piece(method, seed):
+  config = DecodingConfig(method=method, **FILTERS)
+  labels = decode(landscape(seed), config, SETTINGS[method])
+  assert labels.max() > 3
+  pieces = label(labels, background=0, connectivity=2)
+  assert pieces.max() == labels.max()
 
 
 def whole(maps, method, **filters):
