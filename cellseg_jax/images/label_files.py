@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 import itertools
 import math
+import os
 import pathlib
 from typing import Any, Protocol
 import uuid
@@ -19,6 +20,8 @@ BLOCK = 1024
 _LARGEST_UNTILED = 2**24
 # Files of more bytes must be BigTIFF; as if compression saved nothing.
 _LARGEST_TIFF = 2**32 - 2**25
+# Bytes that wait to be compressed at once.
+_BUFFER = 2**24
 _CM_IN_UM = 1e4
 
 
@@ -83,6 +86,8 @@ def write_labels(
       dtype=dtype,
       bigtiff=nbytes > _LARGEST_TIFF,
       compression='zlib',
+      maxworkers=os.cpu_count(),
+      buffersize=_BUFFER,
       metadata=metadata,
       ome=True,
       photometric='minisblack',

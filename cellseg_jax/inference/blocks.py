@@ -1,11 +1,20 @@
 """Images by blocks: where they lie, how they are read, where they are kept."""
 
+import collections
+from collections.abc import Callable, Iterable, Iterator
+import concurrent.futures
 import errno
 import os
 import pathlib
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+
+# Each holds a block in memory.
+_MOST_WORKERS = 4
+
+Item = TypeVar('Item')
+Result = TypeVar('Result')
 
 
 class Array(Protocol):
@@ -78,6 +87,36 @@ def read_framed(image: Array, box: Box, frame: int) -> np.ndarray:
   framed = np.zeros([side + 2 * frame for side in box.shape], block.dtype)
   framed[above:, before:][: block.shape[0], : block.shape[1]] = block
   return framed
+
+
+def in_turn(
+  compute: Callable[[Item], Result],
+  items: Iterable[Item],
+  workers: int = min(os.cpu_count() or 1, _MOST_WORKERS),
+) -> Iterator[Result]:
+  """Computes in several threads, and gives the results in order.
+
+  At most one more than `workers` results are held or computed at a time.
+
+  Args:
+    compute: Called in other threads; its faults are raised here.
+    items: What to call it with, from the first to the last.
+    workers: Threads.
+  """
+  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    under_way: collections.deque[concurrent.futures.Future[Result]] = (
+      collections.deque()
+    )
+    try:
+      for item in items:
+        under_way.append(pool.submit(compute, item))
+        if len(under_way) > workers:
+          yield under_way.popleft().result()
+      while under_way:
+        yield under_way.popleft().result()
+    finally:
+      for future in under_way:
+        future.cancel()
 
 
 class Scratch:

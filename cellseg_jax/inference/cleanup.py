@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cellseg_jax.inference.blocks import Array, Box, read_framed
+from cellseg_jax.inference.blocks import Array, Box, in_turn, read_framed
 from cellseg_jax.inference.seams import Seams
 
 _EIGHT_CONNECTED = np.ones((3, 3), bool)
@@ -88,17 +88,22 @@ def _fill_holes(
   """
   seams, parts = Seams(store.shape), []
   count, total = labels.area.size, 0
-  for box in boxes:
+
+  def look(box: Box) -> tuple[np.ndarray, np.ndarray, 'Regions']:
     framed = labels.framed(box, 1)
     # Regions connected by sides are complementary to background connected by
     # corners too: only then does a closed outline separate inside from outside.
     background, regions = ndimage.label(framed == 0, _EIGHT_CONNECTED)
+    measured = _measure(framed, background, regions, box, store.shape)
+    return framed[1:-1, 1:-1], background, measured
+
+  for box, looked in zip(boxes, in_turn(look, boxes), strict=True):
+    block, background, measured = looked
     seams.add(box, background, total)
-    parts.append(_measure(framed, background, regions, box, store.shape))
-    block = framed[1:-1, 1:-1]
+    parts.append(measured)
     region = background[1:-1, 1:-1] + np.int32(count + total - 1)
     store[box.slices] = np.where(block > 0, block, region)
-    total += regions
+    total += measured.area.size
   united, sets = seams.sets(total)
   regions = Regions(*map(np.concatenate, zip(*parts, strict=True)))
   owner, area, occupied = _owners(regions, sets, united, labels.area)

@@ -14,7 +14,7 @@ import numpy as np
 
 from cellseg_jax.config import DecodingConfig
 from cellseg_jax.inference import ascent, components
-from cellseg_jax.inference.blocks import Array, Box, cut, read_framed
+from cellseg_jax.inference.blocks import Array, Box, cut, in_turn, read_framed
 from cellseg_jax.inference.cleanup import clean, Labels
 from cellseg_jax.inference.pieces import Found, PieceTable
 
@@ -146,8 +146,8 @@ def decode_blocks(
     min_area=config.min_area,
     fill_holes=config.fill_holes,
   )
-  blocks = ((box, labels.grown(box, config.rim)) for box in boxes)
-  return Cells(labels.area.size - 1, blocks)
+  grown = in_turn(lambda box: labels.grown(box, config.rim), boxes)
+  return Cells(labels.area.size - 1, zip(boxes, grown, strict=True))
 
 
 def _separate(
@@ -168,13 +168,16 @@ def _separate(
   """
   decoder = DECODERS[method]
   pieces = PieceTable(store.shape)
-  for box in boxes:
+
+  def look(box: Box) -> tuple[Found, Maps]:
     framed = {name: read_framed(maps[name], box, 1) for name in decoder.maps}
     for name, values in framed.items():
       _check(name, values, box)
     found = decoder.find(framed, settings)
-    inner = {name: values[1:-1, 1:-1] for name, values in framed.items()}
-    store[box.slices] = pieces.add(box, found, inner)
+    return found, {n: values[1:-1, 1:-1] for n, values in framed.items()}
+
+  for box, looked in zip(boxes, in_turn(look, boxes), strict=True):
+    store[box.slices] = pieces.add(box, *looked)
   # Not every decoder has these two.
   depth, least = settings.get('depth', 0.0), settings.get('confidence', 0.0)
   return Labels(store, *pieces.cells(depth, least))

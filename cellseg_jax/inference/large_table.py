@@ -1,12 +1,13 @@
 """The table of cells of an image that need not fit in memory."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from cellseg_jax.images.cells import columns, measure_cells
-from cellseg_jax.inference.blocks import Array, Box, cut
+from cellseg_jax.inference.blocks import Array, Box, cut, in_turn
 
 
 def measure_large(
@@ -36,34 +37,26 @@ def measure_large(
   Returns:
     As `measure_cells`, to float rounding.
   """
-  height, width = labels.shape[0], labels.shape[1]
-  boxes = cut((height, width), (block, block))
+  boxes = cut((labels.shape[0], labels.shape[1]), (block, block))
   values, bounds = _bounds(labels, boxes)
-  tables = []
-  for box in boxes:
-    top, bottom, left, right = bounds
-    here = (top >= box.top) & (top < box.bottom)
-    here &= (left >= box.left) & (left < box.right)
-    if not here.any():
-      continue
-    window = np.s_[
-      int(top[here].min()) : int(bottom[here].max()),
-      int(left[here].min()) : int(right[here].max()),
-    ]
-    part = np.asarray(labels[window])
+
+  def measure(window: _Window) -> dict[str, np.ndarray]:
+    part = np.where(
+      np.isin(window.labels, values[window.cells]), window.labels, 0
+    )
     table = measure_cells(
-      np.where(np.isin(part, values[here]), part, 0),
-      np.asarray(image[window]),
-      confidence[here],
+      part,
+      window.pixels,
+      confidence[window.cells],
       file=file,
       frame=frame,
       pixel_size=pixel_size,
     )
-    _move(table, window[0].start, window[1].start, pixel_size)
-    table['touches_border'] = (
-      (top == 0) | (left == 0) | (bottom == height) | (right == width)
-    )[here]
-    tables.append(table)
+    _move(table, window.top, window.left, pixel_size)
+    table['touches_border'] = _on_border(bounds[:, window.cells], labels.shape)
+    return table
+
+  tables = list(in_turn(measure, _windows(labels, image, boxes, bounds)))
   if not tables:
     empty = np.zeros((1, 1, *image.shape[2:]), image.dtype)
     no_cell = np.zeros((1, 1), np.int32)
@@ -77,6 +70,46 @@ def measure_large(
   }
   order = np.argsort(joined['label'])
   return {name: column[order] for name, column in joined.items()}
+
+
+class _Window(NamedTuple):
+  """A part of the image that holds some cells whole.
+
+  Attributes:
+    cells: Which of all cells these are, bool (n,).
+    top: Its first row.
+    left: Its first column.
+    labels: Of its pixels, other cells' included.
+    pixels: Its intensities.
+  """
+
+  cells: np.ndarray
+  top: int
+  left: int
+  labels: np.ndarray
+  pixels: np.ndarray
+
+
+def _windows(
+  labels: Array, image: Any, boxes: Sequence[Box], bounds: np.ndarray
+) -> Iterator[_Window]:
+  """Reads, box by box, what the cells that begin there need."""
+  top, bottom, left, right = bounds
+  for box in boxes:
+    here = (top >= box.top) & (top < box.bottom)
+    here &= (left >= box.left) & (left < box.right)
+    if here.any():
+      first, start = int(top[here].min()), int(left[here].min())
+      window = np.s_[
+        first : int(bottom[here].max()), start : int(right[here].max())
+      ]
+      part, pixels = np.asarray(labels[window]), np.asarray(image[window])
+      yield _Window(here, first, start, part, pixels)
+
+
+def _on_border(bounds: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+  top, bottom, left, right = bounds
+  return (top == 0) | (left == 0) | (bottom == shape[0]) | (right == shape[1])
 
 
 def _bounds(labels: Array, boxes: list[Box]) -> tuple[np.ndarray, np.ndarray]:

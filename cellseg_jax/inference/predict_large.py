@@ -11,7 +11,7 @@ import numpy as np
 from cellseg_jax.images import normalize
 from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference import tiling
-from cellseg_jax.inference.blocks import Array, Box, cut
+from cellseg_jax.inference.blocks import Array, Box, cut, in_turn
 from cellseg_jax.inference.predict import mean_over_members, Model
 from cellseg_jax.model import fcn
 
@@ -101,20 +101,46 @@ def predict_large(
       for sides in zip(size, small, strict=True)
     )
     tiles = list(itertools.product(rows, columns))
-    for done, (row, column) in enumerate(tiles, 1):
-      window = Box(
-        row.first,
-        row.first + row.blend.size,
-        column.first,
-        column.first + column.blend.size,
-      )
-      place = turn.box(window, image.shape)
-      raw = turn.forth(read_block(image, place))
-      found = _tile_maps(model, raw, limits, row[1:], column[1:])
-      found = turn.back(np.asarray(found)) / len(turns)
+    # While one tile is computed, the next is read and the last one written.
+    read = functools.partial(_read_tile, image, turn)
+    compute = functools.partial(_compute_tile, model, limits)
+    computed = in_turn(compute, in_turn(read, tiles, 1), 1)
+    for done, (place, found) in enumerate(computed, 1):
+      found = turn.back(found) / len(turns)
       for name, whole in maps.items():
         whole[place.slices] += found[..., names.index(name)]
       progress((number + done / len(tiles)) / len(turns))
+
+
+class _Tile(NamedTuple):
+  """A tile with the pixels of its window, and where in the image these lie."""
+
+  rows: tiling.Span
+  columns: tiling.Span
+  place: Box
+  pixels: np.ndarray
+
+
+def _read_tile(
+  image: Any, turn: Turn, spans: tuple[tiling.Span, tiling.Span]
+) -> _Tile:
+  rows, columns = spans
+  window = Box(
+    rows.first,
+    rows.first + rows.blend.size,
+    columns.first,
+    columns.first + columns.blend.size,
+  )
+  place = turn.box(window, image.shape)
+  return _Tile(rows, columns, place, turn.forth(read_block(image, place)))
+
+
+def _compute_tile(
+  model: Model, limits: tuple[jax.Array, jax.Array], tile: _Tile
+) -> tuple[Box, np.ndarray]:
+  """Returns where a tile's window lies, and the tile's share of its maps."""
+  maps = _tile_maps(model, tile.pixels, limits, tile.rows[1:], tile.columns[1:])
+  return tile.place, np.asarray(maps)
 
 
 def read_block(image: Any, box: Box) -> np.ndarray:
