@@ -122,38 +122,66 @@ def in_turn(
 class Scratch:
   """An image in a file, of which only what is being read is in memory.
 
-  The file is mapped anew for every block, since all pages of a map that were
-  ever touched count as memory of the process.
+  Rows of a block are read and written by the system's calls: pages of a map of
+  the file count as memory of the process once touched, and cost more.
   """
 
   def __init__(
     self, path: pathlib.Path, shape: tuple[int, int], dtype: type
   ) -> None:
-    """Makes the file, of zeros.
+    """Makes the file, of zeros; it is closed when this is no longer used.
 
     Raises:
       OSError: The disk has no room for it.
     """
-    self._path, self.shape, self.dtype = path, shape, np.dtype(dtype)
+    self.shape, self.dtype = shape, np.dtype(dtype)
     size = shape[0] * shape[1] * self.dtype.itemsize
-    with open(path, 'wb') as file:
-      try:
-        _reserve(file.fileno(), size)
-      except OSError as error:
-        raise OSError(
-          error.errno,
-          f'cannot keep {size / 1e9:.1f} GB of scratch in {path.parent} '
-          f'({error.strerror}); make room, or name another folder with scratch',
-        ) from error
+    self._file = open(path, 'wb+', buffering=0)  # noqa: SIM115
+    try:
+      _reserve(self._file.fileno(), size)
+    except OSError as error:
+      self._file.close()
+      raise OSError(
+        error.errno,
+        f'cannot keep {size / 1e9:.1f} GB of scratch in {path.parent} '
+        f'({error.strerror}); make room, or name another folder with scratch',
+      ) from error
 
   def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
-    return np.array(self._map('r')[slices])
+    rows, columns = self._ranges(slices)
+    block = np.empty((len(rows), len(columns)), self.dtype)
+    for part, start in self._rows(block, rows, columns):
+      self._check(os.preadv(self._file.fileno(), [part], start), part)
+    return block
 
   def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
-    self._map('r+')[slices] = block
+    rows, columns = self._ranges(slices)
+    whole = np.empty((len(rows), len(columns)), self.dtype)
+    whole[:] = block
+    for part, start in self._rows(whole, rows, columns):
+      self._check(os.pwrite(self._file.fileno(), part, start), part)
 
-  def _map(self, mode: Any) -> np.memmap:
-    return np.memmap(self._path, self.dtype, mode, shape=self.shape)
+  def _check(self, moved: int, part: memoryview) -> None:
+    if moved != len(part):
+      raise OSError(errno.EIO, 'scratch is cut off', self._file.name)
+
+  def _ranges(self, slices: tuple[slice, slice]) -> tuple[range, range]:
+    rows, columns = (
+      range(size)[part] for size, part in zip(self.shape, slices, strict=True)
+    )
+    if rows.step != 1 or columns.step != 1:
+      raise ValueError(f'scratch is read by whole blocks, found {slices}')
+    return rows, columns
+
+  def _rows(
+    self, block: np.ndarray, rows: range, columns: range
+  ) -> Iterator[tuple[memoryview, int]]:
+    """Gives the bytes of each row of a block, and their place in the file."""
+    if not block.size:
+      return
+    pixel = self.dtype.itemsize
+    for row, values in zip(rows, block.view(np.uint8), strict=True):
+      yield values.data, (row * self.shape[1] + columns.start) * pixel
 
 
 def _reserve(file: int, size: int) -> None:

@@ -6,7 +6,13 @@ import os
 import numpy as np
 import pytest
 
-from cellseg_jax.inference.blocks import Box, cut, read_framed, Scratch
+from cellseg_jax.inference.blocks import (
+  Box,
+  cut,
+  in_turn,
+  read_framed,
+  Scratch,
+)
 
 
 def numbered(shape=(7, 9)):
@@ -51,7 +57,39 @@ def test_scratch_keeps_what_is_written(tmp_path):
     scratch[box.slices] += 1
   np.testing.assert_array_equal(scratch[2:6, 1:9], numbered()[2:6, 1:9] + 1)
   assert scratch[0:1, 0:1].dtype == np.int32
-  assert not isinstance(scratch[0:7, 0:9], np.memmap)
+  scratch[2:2, 0:9] = 5
+  assert scratch[2:2, 0:9].shape == (0, 9)
+  scratch[:, :] = 3
+  assert (scratch[:, :] == 3).all()
+  with pytest.raises(ValueError, match='whole blocks'):
+    scratch[::2, :]
+
+
+def test_scratch_that_was_cut_off_is_an_error(tmp_path):
+  scratch = Scratch(tmp_path / 'a', (7, 9), np.int32)
+  os.truncate(tmp_path / 'a', 40)
+  with pytest.raises(OSError, match='cut off'):
+    scratch[0:7, 0:9]
+
+
+def test_results_come_in_order_and_few_at_a_time():
+  started, used = [], 0
+
+  def square(number):
+    started.append(number)
+    return number**2
+
+  for used, result in enumerate(in_turn(square, iter(range(20)), 3), 1):
+    assert result == (used - 1) ** 2
+    assert len(started) <= used + 4
+  assert used == 20
+
+
+def test_a_fault_in_a_thread_is_raised_in_its_turn():
+  results = in_turn(lambda number: 1 // (number - 3), range(9), 2)
+  assert [next(results) for _ in range(3)] == [-1, -1, -1]
+  with pytest.raises(ZeroDivisionError):
+    next(results)
 
 
 @pytest.mark.skipif(
