@@ -14,7 +14,7 @@ from cellseg_jax.inference.pure import pixels
 
 def nowhere(name: jax.Array) -> jax.Array:
   """Returns the name of background, int32 ()."""
-  return jnp.int32(name.size)
+  return jnp.asarray(name.size, jnp.int32)  # Sizes may be symbolic.
 
 
 def first_places(inside: jax.Array, root: jax.Array) -> jax.Array:
@@ -27,7 +27,7 @@ def first_places(inside: jax.Array, root: jax.Array) -> jax.Array:
   """
   own = pixels.places(root.shape).ravel()
   flat = root.ravel()
-  outside = jnp.full_like(own, own.size)
+  outside = jnp.full_like(own, nowhere(root))
   first = pixels.lowest(flat, own, outside)
   return jnp.where(inside, pixels.at(first, root), nowhere(root))
 
@@ -78,13 +78,13 @@ def fill_holes(name: jax.Array) -> tuple[jax.Array, jax.Array]:
   """
   none = nowhere(name)
   # The frame makes one region of all background that reaches the border.
-  framed = jnp.pad(name, 1, constant_values=name.size)
+  framed = jnp.pad(name, 1, constant_values=none)
   background = framed == none
   # Regions connected by sides are complementary to background connected by
   # corners too: only then does a closed outline separate inside from outside.
   region = pixels.regions(background, pixels.AROUND).ravel()
   low = high = None
-  for beside in pixels.neighbours(framed, pixels.SIDES, name.size):
+  for beside in pixels.neighbours(framed, pixels.SIDES, none):
     is_cell = beside < none
     least, most = beside, jnp.where(is_cell, beside, -1)
     low = least if low is None else jnp.minimum(low, least)

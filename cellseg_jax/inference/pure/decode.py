@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
 
 from cellseg_jax.config import DecodingConfig
+from cellseg_jax.inference.decode import DECODERS
 from cellseg_jax.inference.pure import basins, cells, measure, pixels
 
 Maps = Mapping[str, jax.Array]
@@ -36,6 +36,7 @@ def decode(
 
   Args:
     maps: By name, float32 (H, W), 0 to 1. Pixels that are NaN are background.
+      Those that the decoder does not read are left alone.
     config: The decoder and the filters; its own settings are not used.
     settings: Values of the decoder's settings by name, float32 ().
 
@@ -43,6 +44,7 @@ def decode(
     int32 (H, W): 0 is background, 1 to n are the cells, in the order of their
     first pixels before holes are filled and the rim is added. And n, int32 ().
   """
+  maps = {name: maps[name] for name in DECODERS[config.method].maps}
   name = cells.first_places(*FINDERS[config.method](maps, settings))
   if 'confidence' in settings:
     sure = measure.confidence(name, maps, name.size + 1)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 
 from cellseg_jax.inference.pure import pixels
@@ -39,14 +40,15 @@ def measure(labels: jax.Array, count: int) -> Measurements:
     count: n; what is measured of an absent label is 0.
   """
   flat = labels.ravel()
-  place = pixels.places(labels.shape)
-  width = labels.shape[1]
-  rows, columns = (place // width).ravel(), (place % width).ravel()
+  rows, columns = (
+    lax.broadcasted_iota(jnp.int32, labels.shape, axis).ravel()
+    for axis in (0, 1)
+  )
   size = count + 1
   area = pixels.total(flat, jnp.ones_like(flat), size)
   first, after, middle = [], [], []
   for position, end in zip((rows, columns), labels.shape, strict=True):
-    start = pixels.lowest(flat, position, jnp.full(size, end, jnp.int32))
+    start = pixels.lowest(flat, position, jnp.full(size, jnp.asarray(end, jnp.int32)))
     last = pixels.highest(flat, position, jnp.zeros(size, jnp.int32))
     # Twice the distance from the middle of the box: the sum stays small.
     offset = 2 * position - pixels.at(start + last, flat)

@@ -105,7 +105,7 @@ def regions(inside: jax.Array, steps: Steps) -> jax.Array:
     own place, int32 (H, W).
   """
   own = places(inside.shape)
-  nowhere = jnp.int32(own.size)
+  nowhere = jnp.asarray(own.size, jnp.int32)
 
   def hook(state: tuple[jax.Array, jax.Array]):
     name, _ = state
