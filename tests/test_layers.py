@@ -12,6 +12,7 @@ LAYERS = (
   ('config', 'serialization', 'validation', 'experiments', 'images'),
   ('datasets', 'model'),
   ('training', 'inference', 'evaluation'),
+  ('export',),
   ('cli', 'run_train'),
 )
 

@@ -144,10 +144,10 @@ def predict_maps(model: Model, images: jax.Array) -> dict[str, jax.Array]:
 
 def _check_shape(shape: tuple[int, ...], channels: int) -> None:
   """`shape` has its channels last."""
-  if len(shape) >= 3 and shape[-1] == channels:
-    # One by one: symbolic sizes have no smallest among them.
-    if all(side > 0 for side in shape[-3:-1]):
-      return
+  # One side after the other: symbolic ones have no smallest among them.
+  filled = all(side > 0 for side in shape[-3:-1])
+  if len(shape) >= 3 and shape[-1] == channels and filled:
+    return
   if channels == 1:
     expected, found = '(..., H, W)', shape[:-1]
   else:

@@ -48,7 +48,9 @@ def measure(labels: jax.Array, count: int) -> Measurements:
   area = pixels.total(flat, jnp.ones_like(flat), size)
   first, after, middle = [], [], []
   for position, end in zip((rows, columns), labels.shape, strict=True):
-    start = pixels.lowest(flat, position, jnp.full(size, jnp.asarray(end, jnp.int32)))
+    start = pixels.lowest(
+      flat, position, jnp.full(size, jnp.asarray(end, jnp.int32))
+    )
     last = pixels.highest(flat, position, jnp.zeros(size, jnp.int32))
     # Twice the distance from the middle of the box: the sum stays small.
     offset = 2 * position - pixels.at(start + last, flat)
