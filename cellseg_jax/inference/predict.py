@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+import math
 import operator
 from typing import Any
 
@@ -132,12 +133,13 @@ def predict_maps(model: Model, images: jax.Array) -> dict[str, jax.Array]:
   if channels == 1:
     images = images[..., None]
   _check_shape(images.shape, channels)
-  stack = images.reshape(-1, *images.shape[-3:])
+  leading = images.shape[:-3]
+  stack = images.reshape(math.prod(leading), *images.shape[-3:])
   if model.config.decoding.turns:
     maps = _over_turns(model, stack)
   else:
     maps = _maps(model, stack)
-  maps = maps.reshape(*images.shape[:-1], -1)
+  maps = maps.reshape(*leading, *maps.shape[1:])
   names = map_names(model.config.model)
   return {name: maps[..., i] for i, name in enumerate(names)}
 

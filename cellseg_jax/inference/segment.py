@@ -1,10 +1,10 @@
 """From raw pixels to labels in one JAX program."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
@@ -142,17 +142,7 @@ def _segment(model: Model, images: jax.Array, max_cells: int) -> Segmentation:
       finite,
     )
 
-  stacks = {name: m.reshape(-1, *size) for name, m in maps.items()}
-  found = _each(of_image, (stacks, finite.reshape(-1)))
+  number = math.prod(leading)
+  stacks = {name: m.reshape(number, *size) for name, m in maps.items()}
+  found = jax.vmap(of_image)((stacks, finite.reshape(number)))
   return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), found)
-
-
-def _each(function, stack):
-  """Applies a function to every image of a stack."""
-  # On a CPU a loop ends each image's own loops when it is done; elsewhere many
-  # images at once fill the device.
-  return lax.platform_dependent(
-    stack,
-    cpu=functools.partial(lax.map, function),
-    default=jax.vmap(function),
-  )

@@ -45,15 +45,15 @@ def clean(name: jax.Array, config: DecodingConfig) -> jax.Array:
   if not config.fill_holes:
     return kept(name, area(name) >= config.min_area)
   name, occupied = fill_holes(name)
-  keep = area(name) >= config.min_area
-  left = kept(name, keep)
-  return lax.cond(
-    # Perhaps by specks that are now gone.
-    occupied & jnp.any(left != name),
-    lambda name: fill_holes(name)[0],
-    lambda name: name,
-    left,
-  )
+  left = kept(name, area(name) >= config.min_area)
+  again = occupied & jnp.any(left != name)  # Perhaps by specks now gone.
+
+  def fill(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return fill_holes(state[0])[0], jnp.zeros_like(again)
+
+  # A loop of at most one turn: mapped over images, a condition would fill the
+  # holes of all of them twice.
+  return lax.while_loop(lambda state: state[1], fill, (left, again))[0]
 
 
 def area(name: jax.Array) -> jax.Array:
