@@ -4,12 +4,16 @@ The one module of `images` that uses JAX: training, prediction and export must
 run the same code, and prediction must be differentiable and compilable.
 """
 
+import fractions
 import math
 
 import jax
 import jax.numpy as jnp
 
 from cellseg_jax.config import IntensityConfig
+
+# Products with sides of images stay below 2**31.
+_LARGEST_DENOMINATOR = 4000
 
 
 def sample_stride(shape: tuple[int, int], config: IntensityConfig) -> int:
@@ -23,19 +27,53 @@ def intensity_range(
   """Finds the intensities that normalisation maps to 0 and to 1.
 
   Args:
-    image: float32 (H, W, C).
+    image: float32 (H, W, C); H and W may be symbolic (`jax.export`).
     config: Percentiles, sample and floor.
 
   Returns:
     Lowest intensity and range, float32 (C,); the range is positive.
   """
+  if any(map(jax.export.is_symbolic_dim, image.shape[:2])):
+    sample, following = _sample_of_unknown(image, config)
+    return range_of_sample(sample, following, config, padded=True)
   stride = sample_stride(image.shape[:2], config)
   rows = image[::stride]
   return range_of_sample(rows[:, ::stride], rows[:, 1::stride], config)
 
 
+def _sample_of_unknown(
+  image: jax.Array, config: IntensityConfig
+) -> tuple[jax.Array, jax.Array]:
+  """Takes the same sample where the stride is known when the program runs.
+
+  Args:
+    image: float32 (H, W, C), H and W symbolic.
+    config: As for `intensity_range`.
+
+  Returns:
+    The sample and what follows its pixels, as for `range_of_sample`, in one
+    row, float32 (1, n, C) each; NaN in places that are not needed.
+  """
+  height, width = image.shape[:2]
+  least = jnp.asarray(-(-height * width // config.sample), jnp.int32)
+  stride = jnp.round(jnp.sqrt(least)).astype(jnp.int32)
+  stride += stride * stride < least
+  columns = (width + stride - 1) // stride
+  # At most so many: (H / stride + 1) * (W / stride + 1).
+  number = jnp.arange(config.sample + height + width + 1, dtype=jnp.int32)
+  row, column = number // columns * stride, number % columns * stride
+
+  def taken(column: jax.Array) -> jax.Array:
+    return image.at[row, column].get(mode='fill', fill_value=jnp.nan)[None]
+
+  return taken(column), taken(column + 1)
+
+
 def range_of_sample(
-  sample: jax.Array, following: jax.Array, config: IntensityConfig
+  sample: jax.Array,
+  following: jax.Array,
+  config: IntensityConfig,
+  padded: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
   """Finds the same from a sample of the image's pixels on a fixed grid.
 
@@ -51,16 +89,21 @@ def range_of_sample(
     following: The pixels that follow those in their rows, float32 (h, w or
       w - 1, C).
     config: As for `intensity_range`.
+    padded: Whether NaN stands where there is no pixel.
 
   Returns:
     As `intensity_range`.
   """
   channels = sample.shape[-1]
   percentiles = jnp.array([config.low_percentile, config.high_percentile])
-  low, high = jnp.percentile(sample.reshape(-1, channels), percentiles, axis=0)
+  percentile = jnp.nanpercentile if padded else jnp.percentile
+  low, high = percentile(sample.reshape(-1, channels), percentiles, axis=0)
   noise = jnp.zeros(channels)
   if following.size:
     differences = jnp.abs(following - sample[:, : following.shape[1]])
+    if padded:
+      # Of an image of one column nothing is left.
+      differences = jnp.nan_to_num(jnp.nanmean(differences, (0, 1)))[None, None]
     noise = differences.mean((0, 1)) * math.sqrt(math.pi) / 2
   span = jnp.maximum(high - low, config.noise_floor * noise)
   return low, jnp.where(span > 0, span, 1.0)
@@ -81,8 +124,20 @@ def normalize(image: jax.Array, config: IntensityConfig) -> jax.Array:
 
 
 def resampled_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
-  """Returns height and width times `factor`, rounded, at least 1."""
-  return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
+  """Returns height and width times `factor`, rounded, at least 1.
+
+  Args:
+    shape: Height and width; may be symbolic (`jax.export`).
+    factor: Of 0.05 to 8; taken as the nearest fraction of a small denominator,
+      since symbolic sizes are whole numbers. Halves are rounded down.
+  """
+  ratio = fractions.Fraction(factor).limit_denominator(_LARGEST_DENOMINATOR)
+  above, below = ratio.as_integer_ratio()
+  height, width = (
+    jax.core.max_dim(1, (side * above + (below - 1) // 2) // below)
+    for side in shape
+  )
+  return height, width
 
 
 def resample(image: jax.Array, shape: tuple[int, int]) -> jax.Array:

@@ -172,7 +172,7 @@ def _separate(
   def look(box: Box) -> tuple[Found, Maps]:
     framed = {name: read_framed(maps[name], box, 1) for name in decoder.maps}
     for name, values in framed.items():
-      _check(name, values, box)
+      check_finite(name, values, box.top - 1, box.left - 1)
     found = decoder.find(framed, settings)
     return found, {n: values[1:-1, 1:-1] for n, values in framed.items()}
 
@@ -183,11 +183,23 @@ def _separate(
   return Labels(store, *pieces.cells(depth, least))
 
 
-def _check(name: str, values: np.ndarray, box: Box) -> None:
-  """Refuses NaN in a framed block."""
+def check_finite(
+  name: str, values: np.ndarray, top: int = 0, left: int = 0
+) -> None:
+  """Refuses NaN in a map.
+
+  Args:
+    name: The map's.
+    values: Its part, float (h, w).
+    top: Row of the part's first pixel.
+    left: Column of that pixel.
+
+  Raises:
+    ValueError: There is one; the message names its place.
+  """
   if np.isnan(values).any():
     y, x = np.argwhere(np.isnan(values))[0]
     raise ValueError(
-      f'map {name} holds NaN at row {box.top - 1 + y}, column '
-      f'{box.left - 1 + x}; did the training diverge?'
+      f'map {name} holds NaN at row {top + y}, column {left + x}; did the '
+      'training diverge?'
     )

@@ -5,23 +5,18 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from cellseg_jax import serialization
 from cellseg_jax.config import Config
-from cellseg_jax.inference.predict import Model
+from cellseg_jax.inference.predict import (
+  architecture,
+  each_member,
+  Model,
+  predict_maps,
+)
+from cellseg_jax.model import fcn
 
 
 class EnsembleError(ValueError):
   """Models cannot be members of one ensemble."""
-
-
-# What must be alike for maps to have one meaning and variables one shape.
-_ALIKE = (
-  'data.channels',
-  'data.resample',
-  'intensity.',
-  'model.',
-  'decoding.',
-)
 
 
 def ensemble(models: Sequence[Model]) -> Model:
@@ -60,12 +55,44 @@ def ensemble(models: Sequence[Model]) -> Model:
   return Model(variables, settings, first.config, len(models))
 
 
+@jax.jit
+def predict_with_disagreement(
+  model: Model, images: jax.Array
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+  """Computes all maps, and how far the members of an ensemble differ in them.
+
+  Pure, as `predict_maps`.
+
+  Args:
+    model: As `ensemble` returns; a single model agrees with itself.
+    images: As for `predict`.
+
+  Returns:
+    The mean of the members' maps by name, float32 (..., H, W), 0 to 1, as
+    `predict_maps` returns; and their standard deviation over the members (of
+    the members as they are: divided by their number), float32 (..., H, W), 0 to
+    0.5.
+
+  Raises:
+    ValueError: The shape does not fit the model's channels.
+  """
+
+  def of_member(variables: fcn.Variables) -> dict[str, jax.Array]:
+    return predict_maps(model.replace(variables=variables, members=1), images)
+
+  every = each_member(model, of_member)
+  return (
+    {name: maps.mean(0) for name, maps in every.items()},
+    {name: maps.std(0) for name, maps in every.items()},
+  )
+
+
 def _check_alike(one: Config, other: Config) -> None:
-  theirs = serialization.flat(other)
+  theirs = dict(architecture(other))
   differing = [
     f'config.{field} ({value!r} and {theirs[field]!r})'
-    for field, value in serialization.flat(one).items()
-    if field.startswith(_ALIKE) and value != theirs[field]
+    for field, value in architecture(one)
+    if value != theirs[field]
   ]
   if differing:
     raise EnsembleError(

@@ -17,7 +17,8 @@ from cellseg_jax.inference import scale
 from cellseg_jax.inference.blocks import Array
 from cellseg_jax.inference.filters import filter_blocks, filter_labels, Filters
 from cellseg_jax.inference.large import scratch_images, segment_large_maps
-from cellseg_jax.inference.predict import Model, segment_maps
+from cellseg_jax.inference.on_host import segment_image
+from cellseg_jax.inference.predict import Model
 
 # Pixels of the network's input above which an image is seen tile by tile.
 WHOLE = 2**22
@@ -138,7 +139,7 @@ def count_pixels(frames: Sequence[Frame]) -> int:
 
 
 def _find_whole(model: Model, pixels: np.ndarray, filters: Filters) -> Found:
-  labels, confidence, maps = segment_maps(model, pixels)
+  labels, confidence, maps = segment_image(model, pixels)
   labels, confidence = filter_labels(labels, confidence, filters)
   return Found(labels, confidence, maps['foreground'])
 

@@ -1,25 +1,59 @@
 """A trained model as data, and pure functions from raw pixels."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import math
 import operator
+from typing import Any
 
-from flax import struct
 import jax
 from jax import lax
 import jax.numpy as jnp
-import numpy as np
 
+from cellseg_jax import serialization
 from cellseg_jax.config import Config
 from cellseg_jax.images import normalize
 from cellseg_jax.images.targets import map_names
-from cellseg_jax.inference import decode
-from cellseg_jax.inference.confidence import confidence
 from cellseg_jax.model import fcn
 
+# What gives maps their meaning, variables their shapes and labels their form.
+_ALIKE = (
+  'data.channels',
+  'data.resample',
+  'intensity.',
+  'model.',
+  'decoding.',
+)
 
-@struct.dataclass
+
+@functools.lru_cache
+def architecture(config: Config) -> tuple[tuple[str, Any], ...]:
+  """Returns names and values of the fields that a model's use depends on."""
+  fields = serialization.flat(config).items()
+  return tuple(field for field in fields if field[0].startswith(_ALIKE))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Static:
+  """What a model is beside its arrays; equal where compiled code is.
+
+  Runs that differ in a seed, a folder or the length of training are equal.
+  """
+
+  config: Config = dataclasses.field(compare=False)
+  members: int
+  architecture: tuple[tuple[str, Any], ...]
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True)
 class Model:
   """A trained network with all that its use needs; a pytree.
+
+  Its leaves are the arrays of `variables` and `settings`. Models of one
+  architecture have one structure, whatever they were trained on: they stack
+  with `jax.tree.map` and share compiled code.
 
   Attributes:
     variables: The network's parameters and batch statistics.
@@ -31,13 +65,31 @@ class Model:
 
   variables: fcn.Variables
   settings: Mapping[str, jax.Array]
-  config: Config = struct.field(pytree_node=False)
-  members: int = struct.field(pytree_node=False, default=1)
+  config: Config
+  members: int = 1
 
   @property
   def choices(self) -> dict[str, float]:
     """The decoder's settings as plain numbers."""
     return {name: float(value) for name, value in self.settings.items()}
+
+  def replace(self, **changes: Any) -> 'Model':
+    """Returns the model with some of its attributes changed."""
+    return dataclasses.replace(self, **changes)
+
+  def tree_flatten_with_keys(self):
+    """Returns keys and children, and what is static; for JAX."""
+    children = tuple(
+      (jax.tree_util.GetAttrKey(name), getattr(self, name))
+      for name in ('variables', 'settings')
+    )
+    same = architecture(self.config)
+    return children, _Static(self.config, self.members, same)
+
+  @classmethod
+  def tree_unflatten(cls, static: _Static, children) -> 'Model':
+    """Undoes `tree_flatten_with_keys`; for JAX."""
+    return cls(*children, static.config, static.members)
 
 
 def predict(model: Model, images: jax.Array) -> jax.Array:
@@ -81,86 +133,22 @@ def predict_maps(model: Model, images: jax.Array) -> dict[str, jax.Array]:
   if channels == 1:
     images = images[..., None]
   _check_shape(images.shape, channels)
-  stack = images.reshape(-1, *images.shape[-3:])
+  leading = images.shape[:-3]
+  stack = images.reshape(math.prod(leading), *images.shape[-3:])
   if model.config.decoding.turns:
     maps = _over_turns(model, stack)
   else:
     maps = _maps(model, stack)
-  maps = maps.reshape(*images.shape[:-1], -1)
+  maps = maps.reshape(*leading, *maps.shape[1:])
   names = map_names(model.config.model)
   return {name: maps[..., i] for i, name in enumerate(names)}
 
 
-def segment(model: Model, images: np.ndarray) -> np.ndarray:
-  """Finds the cells.
-
-  Args:
-    model: As `load_model` returns.
-    images: As for `predict`.
-
-  Returns:
-    int32 (..., H, W): 0 is background, 1 to n are the cells of each image.
-
-  Raises:
-    ValueError: As `predict`, or an image holds NaN or infinity.
-  """
-  return segment_with_confidence(model, images)[0]
-
-
-def segment_with_confidence(
-  model: Model, images: np.ndarray
-) -> tuple[np.ndarray, list[np.ndarray]]:
-  """Finds the cells, and says how sure the network is of each.
-
-  Args:
-    model: As `load_model` returns.
-    images: As for `predict`.
-
-  Returns:
-    Labels as `segment` returns, and for every image, leading axes flattened,
-    the `confidence` of cell 1 to n, float32 (n,), 0 to 1.
-
-  Raises:
-    ValueError: As `segment`.
-  """
-  if not np.isfinite(images).all():
-    raise ValueError('the image holds NaN or infinite pixels')
-  maps = {k: np.asarray(v) for k, v in predict_maps(model, images).items()}
-  shape = maps['foreground'].shape
-  stacks = {k: v.reshape(-1, *shape[-2:]) for k, v in maps.items()}
-  labels, confidences = [], []
-  for i in range(len(stacks['foreground'])):
-    of_image = {name: stack[i] for name, stack in stacks.items()}
-    found = decode.decode(of_image, model.config.decoding, model.choices)
-    labels.append(found)
-    confidences.append(confidence(found, of_image))
-  return np.array(labels, np.int32).reshape(shape), confidences
-
-
-def segment_maps(
-  model: Model, image: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-  """Finds the cells of one image, and returns what they were found in.
-
-  Args:
-    model: As `load_model` returns.
-    image: As for `predict`, without leading axes; finite.
-
-  Returns:
-    int32 (H, W), 0 and 1 to n; their confidence, float32 (n,); and the maps as
-    `predict_maps` returns.
-
-  Raises:
-    ValueError: As `predict`.
-  """
-  maps = {k: np.asarray(v) for k, v in predict_maps(model, image).items()}
-  labels = decode.decode(maps, model.config.decoding, model.choices)
-  return labels, confidence(labels, maps), maps
-
-
 def _check_shape(shape: tuple[int, ...], channels: int) -> None:
   """`shape` has its channels last."""
-  if len(shape) >= 3 and shape[-1] == channels and min(shape[-3:-1]) > 0:
+  # One side after the other: symbolic ones have no smallest among them.
+  filled = all(side > 0 for side in shape[-3:-1])
+  if len(shape) >= 3 and shape[-1] == channels and filled:
     return
   if channels == 1:
     expected, found = '(..., H, W)', shape[:-1]
@@ -217,8 +205,39 @@ def mean_over_members(
   def in_turn(variables: fcn.Variables) -> jax.Array:
     total = 0.0
     for i in range(model.members):
-      total += maps_of(jax.tree.map(operator.itemgetter(i), variables))
+      total += maps_of(_member(variables, i))
     return total / model.members
 
   # XLA's CPU convolutions with a kernel for each member are slow.
   return lax.platform_dependent(model.variables, cpu=in_turn, default=together)
+
+
+def each_member(model: Model, of_member: Callable[[fcn.Variables], Any]) -> Any:
+  """Stacks what `of_member` makes of every member's variables.
+
+  Args:
+    model: Of n members.
+    of_member: Variables of one network to a pytree of arrays.
+
+  Returns:
+    The pytree, with n along a leading axis of every array.
+  """
+
+  def stacked(*members: jax.Array) -> jax.Array:
+    return jnp.stack(members)
+
+  if model.members == 1:
+    return jax.tree.map(stacked, of_member(model.variables))
+
+  def in_turn(variables: fcn.Variables) -> Any:
+    made = (of_member(_member(variables, i)) for i in range(model.members))
+    return jax.tree.map(stacked, *made)
+
+  # XLA's CPU convolutions with a kernel for each member are slow.
+  return lax.platform_dependent(
+    model.variables, cpu=in_turn, default=jax.vmap(of_member)
+  )
+
+
+def _member(variables: fcn.Variables, number: int) -> fcn.Variables:
+  return jax.tree.map(operator.itemgetter(number), variables)

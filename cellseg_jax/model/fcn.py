@@ -111,8 +111,7 @@ class FCN(nn.Module):
       axis_name=self.axis_name,
     )
     height, width = images.shape[1:3]
-    pad = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0)]
-    x = jnp.pad(images, pad, mode='symmetric')
+    x = _padded(_padded(images, 1), 2)
     lrn = config.normalization == 'lrn'
     maps = GoogLeNet(config.width, lrn, normalize, name='body')(x, train)
     if config.head == 'skips':
@@ -122,6 +121,21 @@ class FCN(nn.Module):
     else:
       logits = TransposedConvHead(config.head_kernel, name='head')(maps[-1])
     return logits[:, :height, :width]
+
+
+def _padded(images: jax.Array, axis: int) -> jax.Array:
+  """Pads to a multiple of the stride, as `numpy.pad`'s 'symmetric' does.
+
+  Written out because `jax.numpy.pad` does not take symbolic sizes so.
+  """
+  size = images.shape[axis]
+  padded = STRIDE * ((size + STRIDE - 1) // STRIDE)
+  if padded == size:
+    return images
+  place = (size + jnp.arange(padded - size)) % (2 * size)
+  place = jnp.minimum(place, 2 * size - 1 - place)
+  more = jnp.take(images, place, axis, mode='clip')
+  return jnp.concatenate([images, more], axis)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

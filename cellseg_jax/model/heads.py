@@ -78,8 +78,9 @@ class SkipHead(nn.Module):
       return ConvRelu(features, size, self.normalize, name=name)
 
     *finer, x = maps
-    for features, skip in zip(self.features, reversed(finer), strict=True):
-      stride = f'{2 * maps[0].shape[1] // skip.shape[1]}'
+    levels = zip(self.features, reversed(finer), strict=True)
+    for level, (features, skip) in enumerate(levels):
+      stride = STRIDE // 2 ** (level + 1)
       x = doubled(conv(features, 1, f'up{stride}')(x, train))
       x += conv(features, 1, f'skip{stride}')(skip, train)
       x = conv(features, 3, f'mix{stride}')(x, train)

@@ -15,7 +15,8 @@ from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.evaluation import figures
 from cellseg_jax.evaluation.assess import assess
 from cellseg_jax.evaluation.evaluate import roc_from
-from cellseg_jax.inference.predict import Model, predict, segment
+from cellseg_jax.inference.on_host import segment_image
+from cellseg_jax.inference.predict import Model
 from cellseg_jax.serialization import replace_text
 from cellseg_jax.training.augment import augment
 from cellseg_jax.training.step import sample_keys
@@ -103,7 +104,8 @@ def write_figures(
   curves = [roc_from(evaluation[split]) for split in ('training', 'validation')]
   for labelled in splits.validation[:MOST_DRAWN]:
     image = labelled.image
-    probability = np.asarray(predict(model, image))
+    labels, _, maps = segment_image(model, image)
+    probability = maps['foreground']
     figures.prediction(
       folder / f'prediction_{labelled.name}.png', image, probability
     )
@@ -111,7 +113,7 @@ def write_figures(
       folder / f'segmentation_{labelled.name}.png',
       image,
       probability,
-      segment(model, image),
+      labels,
       *curves,
     )
 

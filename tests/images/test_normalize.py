@@ -1,9 +1,12 @@
 """Intensity normalisation and resampling against known values."""
 
+import jax
+from jax import export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import quick
+import real_images
 
 from cellseg_jax.config import IntensityConfig
 from cellseg_jax.images.normalize import (
@@ -14,6 +17,7 @@ from cellseg_jax.images.normalize import (
 )
 
 CONFIG = IntensityConfig()
+range_of = intensity_range
 intensity_range = quick.jit(intensity_range, static_argnums=1)
 normalize = quick.jit(normalize, static_argnums=1)
 
@@ -99,6 +103,33 @@ def test_pixels_off_the_sample_are_not_looked_at():
   assert intensity_range(image, config)[1] != before[1]
 
 
+def test_a_stride_known_when_the_program_runs_gives_the_same():
+  config = IntensityConfig(sample=1000)
+  rows, columns = export.symbolic_shape('h, w')
+  symbolic = export.export(jax.jit(range_of, static_argnums=1))(
+    jax.ShapeDtypeStruct((rows, columns, 2), jnp.float32), config
+  )
+  random = np.random.default_rng(0)
+  shapes = [(1, 1), (31, 5), (1, 3000), (2000, 1), (20, 50), (63, 64), (64, 64)]
+  for shape in [*shapes, (131, 177)]:
+    image = random.gamma(2, 50, (*shape, 2)).astype(np.float32)
+    found = symbolic.call(image)
+    for one, other in zip(found, range_of(image, config), strict=True):
+      np.testing.assert_allclose(one, other, rtol=1e-6, err_msg=str(shape))
+
+
+@real_images.needed
+def test_percentiles_of_real_images_are_those_of_numpy():
+  config = IntensityConfig(sample=10**7, noise_floor=0.0)
+  for raw, _ in real_images.corners():
+    image = np.float32(raw)[..., None]
+    low, span = intensity_range(image, config)
+    limits = [config.low_percentile, config.high_percentile]
+    expected = np.percentile(image, limits)
+    # The place among 192000 sorted pixels is a float32, too.
+    np.testing.assert_allclose([low[0], low[0] + span[0]], expected, rtol=1e-4)
+
+
 def test_channels_are_independent():
   one, other = field(0), field(1, cells=900.0)
   both = normalize(np.concatenate([one, other], axis=-1), CONFIG)
@@ -111,6 +142,25 @@ def test_resampled_shapes():
   assert resampled_shape((100, 61), 1.0) == (100, 61)
   assert resampled_shape((3, 1), 0.05) == (1, 1)
   assert resampled_shape((10, 11), 1.5) == (15, 16)
+  for factor in (0.05, 0.467, 0.999, 1.001, 3.142, 8.0):
+    sides = np.arange(1, 9000)
+    found = [resampled_shape((int(n), 1), factor)[0] for n in sides]
+    exact = np.maximum(sides * factor, 1)
+    assert np.abs(found - exact).max() <= 0.5 + 1e-9
+
+
+def test_resampled_shapes_of_unknown_sizes():
+  rows, columns = export.symbolic_shape('h, w')
+
+  def enlarged(image):
+    return jnp.zeros(resampled_shape(image.shape, 0.467))
+
+  symbolic = export.export(jax.jit(enlarged))(
+    jax.ShapeDtypeStruct((rows, columns), jnp.float32)
+  )
+  for shape in [(1, 2), (100, 61), (1037, 555)]:
+    found = symbolic.call(np.zeros(shape, np.float32)).shape
+    assert found == resampled_shape(shape, 0.467)
 
 
 def test_resampling_to_the_same_shape_changes_nothing():

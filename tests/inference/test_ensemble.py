@@ -9,8 +9,12 @@ from tiny_sets import cells
 
 from cellseg_jax.config import Config
 from cellseg_jax.inference import predict as predict_lib
-from cellseg_jax.inference.ensemble import ensemble, EnsembleError
-from cellseg_jax.inference.predict import Model, predict, segment
+from cellseg_jax.inference.ensemble import (
+  ensemble,
+  EnsembleError,
+  predict_with_disagreement,
+)
+from cellseg_jax.inference.predict import Model, predict
 from cellseg_jax.serialization import replace
 
 
@@ -35,7 +39,54 @@ def test_the_maps_are_the_mean_of_the_members():
   assert float(together.settings['threshold']) == pytest.approx(0.4)
   expected = np.mean([predict(model, image) for model in models], axis=0)
   np.testing.assert_allclose(predict(together, image), expected, atol=1e-6)
-  assert segment(together, image).max() > 0
+
+
+@pytest.mark.parametrize('turns', [False, True])
+def test_the_disagreement_is_the_deviation_of_the_members(turns):
+  parts = {'decoding': {'turns': turns}}
+  models = [line(slope, **parts) for slope in (1.0, 2.5, 4.0)]
+  image = cells()[0]
+  mean, disagreement = predict_with_disagreement(ensemble(models), image)
+  members = [predict(model, image) for model in models]
+  for found, expected in (
+    (mean, np.mean(members, axis=0)),
+    (disagreement, np.std(members, axis=0)),
+  ):
+    assert set(found) == {'foreground'}
+    np.testing.assert_allclose(found['foreground'], expected, atol=1e-6)
+  assert disagreement['foreground'].max() > 0.05
+  # And in one program for all members, as on other backends.
+  monkey = pytest.MonkeyPatch()
+  with monkey.context() as patch:
+    patch.setattr(
+      jax.lax,
+      'platform_dependent',
+      lambda *arguments, default, **_: default(*arguments),
+    )
+    at_once = predict_with_disagreement.__wrapped__(ensemble(models), image)[1]
+  np.testing.assert_allclose(
+    at_once['foreground'], disagreement['foreground'], atol=1e-6
+  )
+
+
+def test_a_single_model_agrees_with_itself():
+  image = cells()[0]
+  mean, disagreement = predict_with_disagreement(line(2.0), image)
+  np.testing.assert_allclose(
+    mean['foreground'], predict(line(2.0), image), atol=1e-6
+  )
+  assert (disagreement['foreground'] == 0).all()
+
+
+def test_models_of_several_runs_stack_for_vmap():
+  models = [line(1.0), line(2.5, training={'seed': 3}, data={'path': 'b'})]
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+  image = cells()[0]
+  found = jax.vmap(predict, (0, None))(stacked, image)
+  for one, model in zip(found, models, strict=True):
+    np.testing.assert_allclose(one, predict(model, image), atol=1e-6)
+  with pytest.raises(ValueError, match='_Static'):
+    jax.tree.map(jnp.add, models[0], line(1.0, data={'resample': 0.5}))
 
 
 def test_one_program_for_all_gives_the_same(monkeypatch):

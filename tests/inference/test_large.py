@@ -15,7 +15,8 @@ import cellseg_jax
 from cellseg_jax.config import Config, DecodingConfig
 from cellseg_jax.inference import blocks, large, predict_large
 from cellseg_jax.inference.large import segment_large
-from cellseg_jax.inference.predict import Model, segment_with_confidence
+from cellseg_jax.inference.on_host import segment_image
+from cellseg_jax.inference.predict import Model
 from cellseg_jax.serialization import replace
 
 SHAPE = (150, 190)
@@ -70,7 +71,7 @@ def test_the_public_name():
 
 def test_it_segments_as_the_whole_is_segmented():
   labels, confidence = segment_large(model(), image(), **SMALL)
-  expected, (certainty,) = segment_with_confidence(model(), image())
+  expected, certainty, _ = segment_image(model(), image())
   assert expected.max() > 40
   assert labels.dtype == np.int32
   np.testing.assert_array_equal(labels, expected)

@@ -16,7 +16,7 @@ from tiny_sets import cells
 from cellseg_jax.config import Config
 from cellseg_jax.images import normalize
 from cellseg_jax.inference import predict as predict_lib
-from cellseg_jax.inference.predict import Model, segment
+from cellseg_jax.inference.predict import Model
 from cellseg_jax.model import fcn
 from cellseg_jax.serialization import replace
 
@@ -183,9 +183,8 @@ def test_a_model_is_a_pytree_and_compiles_once():
 )
 def test_other_shapes_are_refused(channels, shape, message):
   model = line_model(data={'channels': channels})
-  for function in (predict_lib.predict, segment):
-    with pytest.raises(ValueError, match=message):
-      function(model, np.zeros(shape, np.float32))
+  with pytest.raises(ValueError, match=message):
+    predict_lib.predict(model, np.zeros(shape, np.float32))
 
 
 @line
@@ -209,47 +208,6 @@ def test_resampling_is_undone(shape, factor):
   plain = predict(line_model(), raw)
   inner = slice(2, -2)
   np.testing.assert_allclose(found[inner], plain[inner], atol=0.03)
-
-
-@line
-def test_segmenting_gives_label_images():
-  model = line_model(decoding={'min_area': 5, 'rim': 0})
-  stack = np.stack([image(0), image(1)])
-  found = segment(model, stack)
-  assert found.shape == stack.shape
-  assert found.dtype == np.int32
-  counts = [len(np.unique(cells(i, SIZE)[1])) - 1 for i in range(2)]
-  assert counts[0] >= 4
-  assert found.max((1, 2)).tolist() == counts
-  np.testing.assert_array_equal(found[0] > 0, cells(0, SIZE)[1] > 0)
-  np.testing.assert_array_equal(segment(model, stack[1]), found[1])
-
-
-@line
-def test_segmenting_follows_the_models_threshold():
-  model = line_model(decoding={'min_area': 0, 'rim': 0, 'fill_holes': False})
-  probabilities = np.asarray(predict(model, image()))
-  for threshold in (0.45, 0.7):
-    found = segment(
-      model.replace(settings={'threshold': jnp.float32(threshold)}), image()
-    )
-    np.testing.assert_array_equal(found > 0, probabilities > threshold)
-
-
-@line
-@pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_pixels_that_are_no_numbers_are_refused(value):
-  raw = np.float32(image())
-  raw[3, 4] = value
-  with pytest.raises(ValueError, match='NaN or infinite'):
-    segment(line_model(), raw)
-
-
-def test_the_public_names_are_these():
-  import cellseg_jax
-
-  assert cellseg_jax.predict is predict_lib.predict
-  assert cellseg_jax.segment is predict_lib.segment
 
 
 def test_turns_average_over_flips_and_quarter_turns(monkeypatch):

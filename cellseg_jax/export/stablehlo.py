@@ -1,0 +1,132 @@
+"""A model as one StableHLO program, from raw pixels to labels."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+from jax import export
+import jax.numpy as jnp
+import numpy as np
+
+from cellseg_jax import serialization
+from cellseg_jax.images.atomic import replacing
+from cellseg_jax.inference.predict import Model
+from cellseg_jax.inference.segment import (
+  MAX_CELLS,
+  segment_with_scores,
+  Segmentation,
+)
+
+PLATFORMS = ('cpu', 'cuda')
+
+# https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees
+COMPATIBILITY = (
+  'runs with versions of JAX up to 6 months newer and up to 3 weeks older than '
+  'the one that wrote it, counted by the dates of their jaxlib releases'
+)
+
+# What `Segmentation` holds, for a program that lacks this package: shape, and
+# what it means.
+_OUTPUTS = {
+  'labels': (('B', 'H', 'W'), '0 is background, 1 to count are the cells'),
+  'count': (('B',), 'cells in the image'),
+  'area': (('B', 'max_cells'), 'pixels of the cell'),
+  'centroid': (
+    ('B', 'max_cells', 2),
+    "mean row and column, in pixels; the middle of the image's first pixel is "
+    '0, 0',
+  ),
+  'box': (
+    ('B', 'max_cells', 4),
+    'first row, first column, row after the last, column after the last, in '
+    'pixels',
+  ),
+  'confidence': (
+    ('B', 'max_cells'),
+    'how sure the network is of the cell, 0 to 1',
+  ),
+  'overflow': (('B',), 'whether there were more cells than max_cells'),
+  'finite': (
+    ('B',),
+    'whether all pixels were finite; where not, there are no cells',
+  ),
+}
+
+
+def export_stablehlo(
+  model: Model, path: pathlib.Path, *, max_cells: int = MAX_CELLS
+) -> None:
+  """Writes a model as one StableHLO program, for CPUs and CUDA.
+
+  Weights, normalisation, resampling, decoding and filters are inside. The
+  program takes one argument, raw intensities as float32 (B, H, W), of a model
+  of C > 1 channels (B, H, W, C), with B, H and W of any size from 1, and
+  returns what `segment_with_scores` gives as a tuple, the labels first. It
+  needs JAX to run, and not this package:
+
+      program = jax.export.deserialize(bytearray(path.read_bytes()))
+      labels, *scores = jax.jit(program.call)(images)
+
+  Args:
+    model: As `load_model` or `ensemble` returns.
+    path: The file to write; a description of what it holds is written beside
+      it, as JSON, under the same name with `.json` appended.
+    max_cells: As for `segment`.
+
+  Raises:
+    OSError: A file cannot be written.
+  """
+  path = pathlib.Path(path)
+  # Of arrays on a device the program would hold the device.
+  model = jax.tree.map(np.asarray, model)
+
+  def program(images: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(segment_with_scores(model, images, max_cells=max_cells))
+
+  channels = model.config.data.channels
+  shape = 'b, h, w' if channels == 1 else f'b, h, w, {channels}'
+  images = jax.ShapeDtypeStruct(export.symbolic_shape(shape), jnp.float32)
+  exported = export.export(jax.jit(program), platforms=PLATFORMS)(images)
+  with replacing(path) as partial:
+    partial.write_bytes(exported.serialize())
+  text = json.dumps(_card(model, exported, path.name, max_cells), indent=1)
+  serialization.replace_text(path.with_name(f'{path.name}.json'), f'{text}\n')
+
+
+def _card(
+  model: Model, exported: export.Exported, name: str, max_cells: int
+) -> dict[str, Any]:
+  """Describes a program; plain values, ready for JSON."""
+  channels = model.config.data.channels
+  outputs = zip(Segmentation._fields, exported.out_avals, strict=True)
+  return {
+    'name': name,
+    'format': 'StableHLO, serialised by jax.export',
+    'input': {
+      'dtype': 'float32',
+      'shape': ['B', 'H', 'W'] + [channels] * (channels > 1),
+      'description': 'raw intensities, as the camera gave them; B, H and W are '
+      'of any size from 1',
+    },
+    'outputs': [
+      {
+        'name': field,
+        'dtype': str(found.dtype),
+        'shape': [
+          max_cells if side == 'max_cells' else side
+          for side in _OUTPUTS[field][0]
+        ],
+        'description': _OUTPUTS[field][1],
+      }
+      for field, found in outputs
+    ],
+    'max_cells': max_cells,
+    'members': model.members,
+    'settings': model.choices,
+    'config': serialization.to_dict(model.config),
+    'platforms': list(exported.platforms),
+    'jax_version': jax.__version__,
+    'calling_convention_version': exported.calling_convention_version,
+    'compatibility': COMPATIBILITY,
+  }

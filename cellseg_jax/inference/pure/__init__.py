@@ -1,0 +1,1 @@
+"""Decoding in pure JAX: as `inference.decode`, in one compiled program."""

@@ -1,0 +1,142 @@
+"""The ascent decoder in JAX; see `inference.ascent` and `inference.relief`."""
+
+from collections.abc import Mapping
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from cellseg_jax.inference.pure import pixels
+
+
+def find(
+  maps: Mapping[str, jax.Array], settings: Mapping[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+  """Finds the basins of the height, merged across shallow passes.
+
+  Args:
+    maps: `foreground`, `distance` and `centre`, float32 (H, W), 0 to 1.
+    settings: As for `ascent.find`, and `depth` as for `relief.merge`; float32
+      () each.
+
+  Returns:
+    bool (H, W): the pixels of cells. And int32 (H, W): for these the place of
+    the highest pixel of their cell, of equal ones the last; for the others
+    their own place.
+  """
+  height, inside = _height(maps, settings)
+  root = pixels.roots(_climb(height).ravel()).reshape(height.shape)
+  return inside, _merge(height, root, settings['depth'])
+
+
+def _height(
+  maps: Mapping[str, jax.Array], settings: Mapping[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the height, -inf in background; and where there is none."""
+  share = settings['centre_share']
+  # XLA would fuse product and sum, which rounds once and not twice as NumPy
+  # does, and turns equal heights into different ones: a maximum stands between.
+  parts = (
+    jnp.maximum((1 - share) * maps['distance'], 0),
+    jnp.maximum(share * maps['centre'], 0),
+  )
+  height = parts[0] + parts[1]
+  inside = (maps['foreground'] > settings['threshold']) & (height >= 0)
+  return jnp.where(inside, height, -jnp.inf), inside
+
+
+def _climb(height: jax.Array) -> jax.Array:
+  """Returns the place of the highest of each pixel and those around it."""
+  own = pixels.places(height.shape)
+  best, way = height, own
+  for value, place in zip(
+    pixels.neighbours(height, pixels.AROUND, -jnp.inf),
+    pixels.neighbours(own, pixels.AROUND, -1),
+    strict=True,
+  ):
+    # Of equal heights the later pixel counts as higher.
+    higher = (value > best) | ((value == best) & (place > way))
+    best = jnp.where(higher, value, best)
+    way = jnp.where(higher, place, way)
+  return jnp.where(height > -jnp.inf, way, own)
+
+
+def _merge(height: jax.Array, root: jax.Array, depth: jax.Array) -> jax.Array:
+  """Merges basins as `relief.merge` does.
+
+  Args:
+    height: float32 (H, W); -inf in background.
+    root: The place of each pixel's summit, int32 (H, W).
+    depth: float32 ().
+
+  Returns:
+    `root`, of the merged basins.
+  """
+  own = pixels.places(height.shape).ravel()
+  flat = height.ravel()
+
+  def join(state: tuple[jax.Array, jax.Array]):
+    root, _ = state
+    low, upper = _best_pass(height, root)
+    joins = (low > -jnp.inf) & (flat - low < depth)
+    parent = pixels.roots(jnp.where(joins, upper, own))
+    return pixels.at(parent, root), jnp.any(joins)
+
+  return lax.while_loop(lambda s: s[1], join, (root, jnp.bool(True)))[0]
+
+
+def _best_pass(
+  height: jax.Array, root: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Finds each basin's highest pass to a basin of a higher peak.
+
+  Of equal peaks the later is higher; of equal passes, that to the highest peak.
+
+  Args:
+    height: As for `_merge`.
+    root: As for `_merge`.
+
+  Returns:
+    At the place of each summit the height of the pass, -inf where there is
+    none, float32 (H * W,); and the place of the other basin's summit, int32.
+  """
+  peak = pixels.at(height.ravel(), root)
+  low = jnp.full_like(height, -jnp.inf)
+  upper_peak, upper = low, jnp.full_like(root, -1)
+  steps = pixels.AROUND
+  for there, other_peak, other in zip(
+    pixels.neighbours(height, steps, -jnp.inf),
+    pixels.neighbours(peak, steps, -jnp.inf),
+    pixels.neighbours(root, steps, -1),
+    strict=True,
+  ):
+    above = (other_peak > peak) | ((other_peak == peak) & (other > root))
+    level = jnp.where(above, jnp.minimum(height, there), -jnp.inf)
+    better = _after((level, other_peak, other), (low, upper_peak, upper))
+    low = jnp.where(better, level, low)
+    upper_peak = jnp.where(better, other_peak, upper_peak)
+    upper = jnp.where(better, other, upper)
+  return _highest_of_basin(root.ravel(), low, upper_peak, upper)
+
+
+def _after(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]):
+  """Whether one comes after the other in lexicographic order."""
+  later = jnp.bool(False)
+  for a, b in zip(reversed(one), reversed(other), strict=True):
+    later = (a > b) | ((a == b) & later)
+  return later
+
+
+def _highest_of_basin(
+  root: jax.Array, low: jax.Array, peak: jax.Array, upper: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Reduces the passes at each pixel to one a basin; see `_best_pass`."""
+  low, peak, upper = low.ravel(), peak.ravel(), upper.ravel()
+  nothing = jnp.full_like(low, -jnp.inf)
+  best_low = pixels.highest(root, low, nothing)
+  equal = low == pixels.at(best_low, root)
+  peak = jnp.where(equal, peak, -jnp.inf)
+  best_peak = pixels.highest(root, peak, nothing)
+  equal &= peak == pixels.at(best_peak, root)
+  upper = jnp.where(equal, upper, -1)
+  return best_low, pixels.highest(root, upper, jnp.full_like(upper, -1))
