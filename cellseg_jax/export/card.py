@@ -1,4 +1,4 @@
-"""What stands beside an exported file: a description for people and programs."""
+"""What stands beside an exported file, for people and programs to read."""
 
 from importlib import metadata
 from typing import Any
@@ -9,16 +9,16 @@ from cellseg_jax.inference.predict import Model
 # What each map is; where they come from says `images.targets`.
 MEANINGS = {
   'foreground': 'probability that the pixel is cell',
-  'distance': 'distance to the outline of the cell, over its largest',
-  'centre': 'one minus the distance to the centre of the cell, over its largest',
+  'distance': 'distance to the outline, over its largest in the cell',
+  'centre': 'one minus distance to the centre, over its largest in the cell',
 }
 
 _NORMALIZATION = (
   'each channel of each image: (pixel - low) / range; low and high are '
   'percentiles (linear) of the pixels in every k-th row and column from the '
-  'first, k = ceil(sqrt(H * W / sample)); range is the larger of high - low and '
-  'noise_floor * noise, 1 where that is 0; noise is sqrt(pi) / 2 times the mean '
-  'absolute difference of those pixels and the ones that follow in their rows'
+  'first, k = ceil(sqrt(H * W / sample)); range is the larger of high - low '
+  'and noise_floor * noise, 1 where that is 0; noise is sqrt(pi) / 2 times the '
+  'mean absolute difference of those pixels and those that follow in their rows'
 )
 
 _PACKAGES = ('cellseg_jax', 'jax', 'flax', 'numpy')

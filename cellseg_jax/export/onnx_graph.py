@@ -26,7 +26,6 @@ IR_VERSION = 8  # The one of ONNX 1.13, whose opset is 18.
 
 # Every image is B x C x Y x X outside, B x Y x X x C within the network.
 _BEFORE = """
-minus_one = Constant <value_ints: ints = [-1]> ()
 zero = Constant <value_int: int = 0> ()
 one = Constant <value_int: int = 1> ()
 two = Constant <value_int: int = 2> ()
@@ -120,6 +119,7 @@ first = Transpose <perm: ints = [0, 3, 1, 2]> (cropped)
 """
 
 _MEAN = """
+minus_one = Constant <value_ints: ints = [-1]> ()
 members = Constant <value_ints: ints = [{members}]> ()
 by_member = Concat <axis: int = 0> (
   batch, members, minus_one, full_y_1d, full_x_1d
