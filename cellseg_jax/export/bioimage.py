@@ -14,10 +14,10 @@ import warnings
 
 from bioimageio import core, spec
 from bioimageio.spec.model import v0_5
-from loguru import logger
 import numpy as np
 
 from cellseg_jax.export import agreement, onnx_graph
+from cellseg_jax.export.agreement import Agreement
 from cellseg_jax.export.card import describe, MEANINGS
 from cellseg_jax.export.package_text import CITATIONS, documentation
 from cellseg_jax.images.atomic import replacing
@@ -40,12 +40,12 @@ class Found(NamedTuple):
   Attributes:
     worst: Largest difference of maps from the model's, for the pixels as the
       package normalises them; within `agreement.BOUND`.
-    from_raw: The same from the model's for the raw pixels, as the model
-      normalises them; not bounded.
+    from_raw: How the package agrees with the model where each normalises the
+      raw pixels in its own way; not bounded.
   """
 
   worst: float
-  from_raw: float
+  from_raw: Agreement
 
 
 def export_bioimageio(
@@ -99,8 +99,10 @@ def export_bioimageio(
     worst = agreement.worst_difference(expected, found)
     agreement.check(worst)
     ours = agreement.normalized_pixels(model, image)
-    from_raw = agreement.worst_difference(
-      agreement.maps_of_pixels(model, ours), found
+    expected = agreement.maps_of_pixels(model, ours)
+    from_raw = Agreement(
+      agreement.worst_difference(expected, found),
+      agreement.f1_of_maps(model, expected, found),
     )
   return Found(worst, from_raw)
 
@@ -262,14 +264,10 @@ def _first_line(error: ValueError) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Keeps the tools from logging and drawing bars."""
-  logger.disable('bioimageio')
-  try:
-    with (
-      warnings.catch_warnings(),
-      spec.ValidationContext(log_warnings=False, progressbar=False),
-    ):
-      warnings.filterwarnings('ignore', module=r'bioimageio\.')
-      yield
-  finally:
-    logger.enable('bioimageio')
+  """Keeps the tools from warning and drawing bars."""
+  with (
+    warnings.catch_warnings(),
+    spec.ValidationContext(log_warnings=False, progressbar=False),
+  ):
+    warnings.filterwarnings('ignore', module=r'bioimageio\.')
+    yield

@@ -32,8 +32,8 @@ multiples of 32, and the network. Cells in the training images were about
 
 The normalisation is as near as the vocabulary of BioImage.IO allows. It differs
 from the model's own in three things: the percentiles are those of all pixels,
-the model's those of about {sample} on a grid; 1e-6 is added to the range; and the
-range of an almost empty field is not widened to {noise_floor:g} standard
+the model's those of about {sample} on a grid; 1e-6 is added to the range; and
+the range of an almost empty field is not widened to {noise_floor:g} standard
 deviations of its noise, so that such fields are noise stretched to full
 contrast.
 
