@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from cellseg_jax.cli import evaluate, segment, segment_options, train
+from cellseg_jax.cli import evaluate, export, segment, segment_options, train
 
 
 def run() -> int:
@@ -26,5 +26,10 @@ def run() -> int:
   )
   evaluate.add_arguments(child)
   child.set_defaults(run=evaluate.run)
+  child = commands.add_parser(
+    'export', help='write a model as a file that runs without this package'
+  )
+  export.add_arguments(child)
+  child.set_defaults(run=export.run)
   arguments = parser.parse_args()
   return arguments.run(arguments)

@@ -1,1 +1,1 @@
-"""Trained models as files that other programs run."""
+"""A model as a file that runs without this package."""

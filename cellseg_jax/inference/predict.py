@@ -175,15 +175,26 @@ def _over_turns(model: Model, images: jax.Array) -> jax.Array:
 
 def _maps(model: Model, images: jax.Array) -> jax.Array:
   """Maps raw float32 (N, H, W, C) to maps (N, H, W, M), 0 to 1."""
+  intensity = model.config.intensity
+  return maps_of_normalized(
+    model, jax.vmap(lambda image: normalize.normalize(image, intensity))(images)
+  )
+
+
+def maps_of_normalized(model: Model, images: jax.Array) -> jax.Array:
+  """Computes all maps from pixels that are normalised, once, without turns.
+
+  Args:
+    model: As `load_model` returns.
+    images: float32 (N, H, W, C), as `normalize.normalize` returns.
+
+  Returns:
+    float32 (N, H, W, M), 0 to 1: the maps of `map_names`.
+  """
   config = model.config
   size = images.shape[1:3]
   small = normalize.resampled_shape(size, config.data.resample)
-
-  def prepare(image: jax.Array) -> jax.Array:
-    image = normalize.normalize(image, config.intensity)
-    return normalize.resample(image, small)
-
-  inputs = jax.vmap(prepare)(images)
+  inputs = jax.vmap(lambda image: normalize.resample(image, small))(images)
   restore = jax.vmap(lambda logit: normalize.resample(logit, size))
 
   def maps_of(variables: fcn.Variables) -> jax.Array:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from flax import linen as nn
 import jax
+from jax import lax
 import jax.numpy as jnp
 
 from cellseg_jax.config import STRIDE
@@ -88,11 +89,34 @@ class SkipHead(nn.Module):
     kernel = self.param('kernel', inception.DRAWN_LATER, shape)
     bias = self.param('bias', nn.initializers.zeros, (self.maps,))
     x = x @ kernel + bias
-    n, h, w, m = x.shape
     # Linear, so that the last doubling leaves no blocks.
-    return jax.image.resize(x, (n, 2 * h, 2 * w, m), 'linear')
+    return doubled_linearly(doubled_linearly(x, 1), 2)
 
 
 def doubled(x: jax.Array) -> jax.Array:
   """Repeats every pixel of (N, H, W, C) in both directions."""
   return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def doubled_linearly(x: jax.Array, axis: int) -> jax.Array:
+  """Doubles an axis by linear interpolation between the pixels' centres.
+
+  As `jax.image.resize` does, in operations that can be exported for any size.
+
+  Args:
+    x: float, any shape.
+    axis: Counted from the first.
+
+  Returns:
+    float, twice as long along `axis`.
+  """
+  size = x.shape[axis]
+  first = lax.slice_in_dim(x, 0, 1, axis=axis)
+  last = lax.slice_in_dim(x, size - 1, size, axis=axis)
+  padded = lax.concatenate([first, x, last], axis)
+  before = lax.slice_in_dim(padded, 0, size, axis=axis)
+  after = lax.slice_in_dim(padded, 2, size + 2, axis=axis)
+  pairs = [0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after]
+  pairs = [jnp.expand_dims(half, axis + 1) for half in pairs]
+  shape = (*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
+  return lax.concatenate(pairs, axis + 1).reshape(shape)

@@ -1,0 +1,191 @@
+"""Whether an exported file computes what the model computes."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cellseg_jax.datasets.simulated import simulate_colony
+from cellseg_jax.evaluation import scores
+from cellseg_jax.images import normalize
+from cellseg_jax.images.targets import map_names
+from cellseg_jax.inference import decode
+from cellseg_jax.inference.predict import maps_of_normalized, Model
+
+# Largest difference of a map's value, of 0 to 1, that is put down to another
+# order of additions.
+BOUND = 1e-4
+# Odd, and no multiple of the stride.
+SHAPE = (301, 333)
+
+
+class Agreement(NamedTuple):
+  """How well a file agrees with its model on the simulated image.
+
+  Attributes:
+    difference: Largest difference of a map's value, of 0 to 1.
+    f1: As `f1_of_labels`, of what the model's decoder makes of the maps.
+  """
+
+  difference: float
+  f1: float
+
+
+class AgreementError(RuntimeError):
+  """An exported file computes something else than the model."""
+
+
+def sample_image(model: Model) -> np.ndarray:
+  """Simulates the image that exported files are tried on.
+
+  Args:
+    model: Says how many channels C the image has, each another field.
+
+  Returns:
+    float32 (301, 333) for one channel, else (301, 333, C), in camera counts.
+  """
+  height, width = SHAPE
+  channels = []
+  for seed in range(model.config.data.channels):
+    image, labels = simulate_colony(seed)
+    # Around the cells: colonies do not fill the field.
+    rows, columns = np.nonzero(labels)
+    top = min(max(int(rows.mean()) - height // 2, 0), len(image) - height)
+    left = min(max(int(columns.mean()) - width // 2, 0), len(image) - width)
+    channels.append(image[top : top + height, left : left + width])
+  image = np.stack(channels, -1).astype(np.float32)
+  return image[..., 0] if len(channels) == 1 else image
+
+
+def normalized_pixels(model: Model, image: np.ndarray) -> np.ndarray:
+  """Normalises an image as the model does, for what takes such pixels.
+
+  Args:
+    model: Its channels C and percentiles.
+    image: Raw intensities, (H, W) for one channel, else (H, W, C).
+
+  Returns:
+    float32 (1, C, H, W); percentiles of each channel are 0 and 1.
+  """
+  image = jnp.asarray(image, jnp.float32)
+  image = image.reshape(*image.shape[:2], model.config.data.channels)
+  pixels = _normalize(image, model.config.intensity)
+  return np.asarray(pixels).transpose(2, 0, 1)[None]
+
+
+def maps_of_pixels(model: Model, pixels: np.ndarray) -> dict[str, np.ndarray]:
+  """Computes what a file that takes normalised pixels should compute.
+
+  Args:
+    model: As `load_model` or `ensemble` returns.
+    pixels: float32 (B, C, H, W), normalised.
+
+  Returns:
+    The maps by name, float32 (B, H, W), 0 to 1, without averaging over turns.
+  """
+  maps = np.asarray(_maps(model, jnp.asarray(pixels.transpose(0, 2, 3, 1))))
+  names = map_names(model.config.model)
+  return {name: maps[..., i] for i, name in enumerate(names)}
+
+
+def worst_difference(
+  ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
+) -> float:
+  """Returns the largest absolute difference of any pixel of any map.
+
+  Args:
+    ours: The model's maps by name.
+    theirs: The file's.
+
+  Raises:
+    AgreementError: Names or shapes differ, or a value is NaN.
+  """
+  if set(ours) != set(theirs):
+    raise AgreementError(
+      f'the file has the maps {sorted(theirs)}, the model {sorted(ours)}'
+    )
+  worst = 0.0
+  for name, values in ours.items():
+    if values.shape != theirs[name].shape:
+      raise AgreementError(
+        f'map {name} of the file is {theirs[name].shape}, of the model '
+        f'{values.shape}'
+      )
+    difference = float(np.abs(values - theirs[name]).max())
+    if np.isnan(difference):
+      raise AgreementError(f'map {name} holds NaN')
+    worst = max(worst, difference)
+  return worst
+
+
+def f1_of_maps(
+  model: Model,
+  ours: Mapping[str, np.ndarray],
+  theirs: Mapping[str, np.ndarray],
+) -> float:
+  """Decodes the model's maps and the file's, and compares the labels.
+
+  Args:
+    model: Its decoder and settings.
+    ours: The model's maps by name, float32 (B, H, W), 0 to 1.
+    theirs: The file's, of the same shape.
+
+  Returns:
+    As `f1_of_labels`.
+  """
+  return f1_of_labels(_decoded(model, ours), _decoded(model, theirs))
+
+
+def f1_of_labels(ours: np.ndarray, theirs: np.ndarray) -> float:
+  """Says how many cells of two label images are almost the same.
+
+  Args:
+    ours: int (B, H, W), the model's labels; 0 is background.
+    theirs: The file's, of the same shape.
+
+  Returns:
+    F1 at an intersection over union of 0.9, over all images; 1 where neither
+    has a cell.
+  """
+  if not ours.any() and not theirs.any():
+    return 1.0
+  counts = [scores.count(*pair) for pair in zip(ours, theirs, strict=True)]
+  return scores.metrics(scores.pool(counts))['f1']['0.9']
+
+
+def check(worst: float, bound: float = BOUND) -> None:
+  """Refuses a file that does not agree with its model.
+
+  Args:
+    worst: As `worst_difference` returns.
+    bound: The largest that is allowed.
+
+  Raises:
+    AgreementError: It is larger.
+  """
+  if worst > bound:
+    raise AgreementError(
+      f'the largest difference of maps between file and model is {worst:.1e}, '
+      f'more than {bound:.0e}; nothing was written'
+    )
+
+
+_normalize = jax.jit(normalize.normalize, static_argnums=1)
+_maps = jax.jit(maps_of_normalized)
+
+
+def _decoded(model: Model, maps: Mapping[str, np.ndarray]) -> np.ndarray:
+  """Returns the labels of maps (B, H, W), int32 (B, H, W)."""
+  images = range(len(maps['foreground']))
+  return np.stack(
+    [
+      decode.decode(
+        {name: values[i] for name, values in maps.items()},
+        model.config.decoding,
+        model.choices,
+      )
+      for i in images
+    ]
+  )

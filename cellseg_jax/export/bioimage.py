@@ -1,0 +1,273 @@
+"""A model as a BioImage.IO package: a zip that its tools test and run.
+
+What such a package holds: https://bioimage-io.github.io/spec-bioimage-io.
+Nothing here uses the network.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import json
+import pathlib
+import tempfile
+from typing import Any, NamedTuple
+import warnings
+
+from bioimageio import core, spec
+from bioimageio.spec.model import v0_5
+import numpy as np
+
+from cellseg_jax.export import agreement, onnx_graph
+from cellseg_jax.export.agreement import Agreement
+from cellseg_jax.export.card import describe, MEANINGS
+from cellseg_jax.export.package_text import CITATIONS, documentation
+from cellseg_jax.images.atomic import replacing
+from cellseg_jax.images.formats import write_picture
+from cellseg_jax.images.targets import map_names
+from cellseg_jax.inference.predict import Model
+
+_EPS = 1e-6  # Of scale_range.
+# The package's own test asks for the same; it needs a relative one too.
+_TOLERANCE = {'absolute_tolerance': agreement.BOUND, 'relative_tolerance': 1e-5}
+
+
+class PackageError(ValueError):
+  """BioImage.IO's description does not allow what was asked for."""
+
+
+class Found(NamedTuple):
+  """What running a package on a simulated raw image gave.
+
+  Attributes:
+    worst: Largest difference of maps from the model's, for the pixels as the
+      package normalises them; within `agreement.BOUND`.
+    from_raw: How the package agrees with the model where each normalises the
+      raw pixels in its own way; not bounded.
+  """
+
+  worst: float
+  from_raw: Agreement
+
+
+def export_bioimageio(
+  model: Model,
+  path: pathlib.Path,
+  *,
+  license: str = 'Apache-2.0',
+  author: str = 'unknown',
+) -> Found:
+  """Writes a BioImage.IO package with ONNX weights.
+
+  Before it takes its place, the package passes `bioimageio.core`'s own test and
+  is run by it on a simulated raw image.
+
+  Args:
+    model: As `load_model` or `ensemble` returns.
+    path: The zip to write; an older one is replaced.
+    license: Of the weights, an identifier of spdx.org/licenses.
+    author: Who is named in the package.
+
+  Returns:
+    How well the package agrees with the model.
+
+  Raises:
+    AgreementError: It does not, or the test fails; nothing is written.
+    PackageError: The licence or the author is none.
+    OSError: The file cannot be written.
+  """
+  image = agreement.sample_image(model)
+  raw = image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)[None]
+  expected = agreement.maps_of_pixels(model, scale_range(model, raw))
+  with (
+    replacing(path) as partial,
+    tempfile.TemporaryDirectory() as folder,
+    _quiet(),
+  ):
+    content = pathlib.Path(folder)
+    _write_content(content, model, raw, expected)
+    try:
+      description = _description(content, model, license, author)
+    except ValueError as error:
+      raise PackageError(_first_line(error)) from error
+    spec.save_bioimageio_package(description, output_path=partial)
+    summary = core.test_model(partial, weight_format='onnx')
+    if summary.status != 'passed':
+      reasons = [e.msg for d in summary.details for e in d.errors]
+      raise agreement.AgreementError(
+        f"the package fails bioimageio.core's test: {'; '.join(reasons)}"
+      )
+    found = run(partial, raw)
+    worst = agreement.worst_difference(expected, found)
+    agreement.check(worst)
+    ours = agreement.normalized_pixels(model, image)
+    expected = agreement.maps_of_pixels(model, ours)
+    from_raw = Agreement(
+      agreement.worst_difference(expected, found),
+      agreement.f1_of_maps(model, expected, found),
+    )
+  return Found(worst, from_raw)
+
+
+def run(path: pathlib.Path, raw: np.ndarray) -> dict[str, np.ndarray]:
+  """Runs a package by `bioimageio.core`, its preprocessing included.
+
+  Args:
+    path: A zip that `export_bioimageio` wrote.
+    raw: float32 (B, C, H, W), raw intensities.
+
+  Returns:
+    The maps by name, float32 (B, H, W), 0 to 1.
+  """
+  with _quiet():
+    description = spec.load_model_description(path)
+    sample = core.predict(model=description, inputs={'image': raw})
+  return {
+    str(name): np.asarray(tensor.data)[:, 0]
+    for name, tensor in sample.members.items()
+    if str(name) != 'image'
+  }
+
+
+def scale_range(model: Model, raw: np.ndarray) -> np.ndarray:
+  """Normalises as the package's preprocessing does.
+
+  Args:
+    model: Says the percentiles.
+    raw: float32 (B, C, H, W), raw intensities.
+
+  Returns:
+    float32 (B, C, H, W).
+  """
+  intensity = model.config.intensity
+  percentiles = intensity.low_percentile, intensity.high_percentile
+  low, high = np.percentile(raw, percentiles, axis=(2, 3), keepdims=True)
+  return ((raw - low) / (high - low + _EPS)).astype(np.float32)
+
+
+def _write_content(
+  content: pathlib.Path,
+  model: Model,
+  raw: np.ndarray,
+  expected: dict[str, np.ndarray],
+) -> None:
+  """Writes the files that the description names."""
+  (content / 'weights.onnx').write_bytes(
+    onnx_graph.build(model).SerializeToString()
+  )
+  np.save(content / 'image.npy', raw)
+  for name, values in expected.items():
+    np.save(content / f'{name}.npy', values[:, None])
+  write_picture(content / 'cover.png', _cover(raw, expected['foreground']))
+  card = describe(
+    model, ('jax2onnx', 'onnx', 'bioimageio.core', 'bioimageio.spec')
+  )
+  (content / 'card.json').write_text(json.dumps(card, indent=2) + '\n')
+  (content / 'README.md').write_text(documentation(card))
+
+
+def _cover(raw: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+  """Draws image and foreground side by side, uint8 (S, 2 S)."""
+  side = min(raw.shape[2:])
+  image = raw[0, 0, :side, :side]
+  low, high = np.percentile(image, (1, 99.8))
+  shown = np.clip((image - low) / max(high - low, _EPS), 0, 1)
+  both = np.concatenate([shown, foreground[0, :side, :side]], 1)
+  return np.round(255 * both).astype(np.uint8)
+
+
+def _description(
+  content: pathlib.Path, model: Model, license: str, author: str
+) -> v0_5.ModelDescr:
+  """Describes the package in BioImage.IO's terms."""
+  intensity = model.config.intensity
+  file = v0_5.FileDescr
+  image = v0_5.InputTensorDescr(
+    id='image',
+    description='raw intensities',
+    axes=[
+      v0_5.BatchAxis(),
+      _channels([f'channel{i}' for i in range(model.config.data.channels)]),
+      *(
+        v0_5.SpaceInputAxis(id=a, size=v0_5.ParameterizedSize(min=32, step=1))
+        for a in 'yx'
+      ),
+    ],
+    test_tensor=file(source=content / 'image.npy'),
+    data=v0_5.IntervalOrRatioDataDescr(type='float32'),
+    preprocessing=[
+      v0_5.ScaleRangeDescr(
+        kwargs=v0_5.ScaleRangeKwargs(
+          axes=['y', 'x'],
+          min_percentile=intensity.low_percentile,
+          max_percentile=intensity.high_percentile,
+          eps=_EPS,
+        )
+      ),
+      v0_5.EnsureDtypeDescr(kwargs=v0_5.EnsureDtypeKwargs(dtype='float32')),
+    ],
+  )
+  return v0_5.ModelDescr(
+    name='cellseg_jax model',
+    description='Maps from which cells are told apart: '
+    f'{", ".join(map_names(model.config.model))}.',
+    authors=[v0_5.Author(name=author)],
+    cite=[v0_5.CiteEntry(**entry) for entry in CITATIONS],
+    license=license,
+    documentation=file(source=content / 'README.md'),
+    covers=[file(source=content / 'cover.png')],
+    attachments=[file(source=content / 'card.json')],
+    tags=['cells', 'segmentation', 'fully-convolutional', 'jax'],
+    inputs=[image],
+    outputs=[_output(n, content) for n in map_names(model.config.model)],
+    weights=v0_5.WeightsDescr(
+      onnx=v0_5.OnnxWeightsDescr(
+        source=content / 'weights.onnx', opset_version=onnx_graph.OPSET
+      )
+    ),
+    config=v0_5.Config(
+      bioimageio=v0_5.BioimageioConfig(
+        reproducibility_tolerance=[v0_5.ReproducibilityTolerance(**_TOLERANCE)]
+      )
+    ),
+  )
+
+
+def _output(name: str, content: pathlib.Path) -> v0_5.OutputTensorDescr:
+  sizes = (v0_5.SizeReference(tensor_id='image', axis_id=a) for a in 'yx')
+  return v0_5.OutputTensorDescr(
+    id=name,
+    description=MEANINGS[name],
+    axes=[
+      v0_5.BatchAxis(),
+      _channels([name]),
+      *(
+        v0_5.SpaceOutputAxis(id=a, size=size)
+        for a, size in zip('yx', sizes, strict=True)
+      ),
+    ],
+    test_tensor=v0_5.FileDescr(source=content / f'{name}.npy'),
+    data=v0_5.IntervalOrRatioDataDescr(type='float32', range=(0.0, 1.0)),
+  )
+
+
+def _channels(names: list[str]) -> v0_5.ChannelAxis:
+  return v0_5.ChannelAxis(channel_names=[v0_5.Identifier(n) for n in names])
+
+
+def _first_line(error: ValueError) -> str:
+  """Says in one line what pydantic says in many."""
+  found: list[dict[str, Any]] = getattr(error, 'errors', list)()
+  if not found:
+    return str(error)
+  place = '.'.join(str(part) for part in found[0]['loc'])
+  return f'{place}: {found[0]["msg"]}'
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps the tools from warning and drawing bars."""
+  with (
+    warnings.catch_warnings(),
+    spec.ValidationContext(log_warnings=False, progressbar=False),
+  ):
+    warnings.filterwarnings('ignore', module=r'bioimageio\.')
+    yield

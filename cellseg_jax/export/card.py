@@ -1,0 +1,96 @@
+"""What stands beside an exported file, for people and programs to read."""
+
+from importlib import metadata
+from typing import Any
+
+from cellseg_jax.images.targets import map_names
+from cellseg_jax.inference.predict import Model
+
+# What each map is; where they come from says `images.targets`.
+MEANINGS = {
+  'foreground': 'probability that the pixel is cell',
+  'distance': 'distance to the outline, over its largest in the cell',
+  'centre': 'one minus distance to the centre, over its largest in the cell',
+}
+
+_NORMALIZATION = (
+  'each channel of each image: (pixel - low) / range; low and high are '
+  'percentiles (linear) of the pixels in every k-th row and column from the '
+  'first, k = ceil(sqrt(H * W / sample)); range is the larger of high - low '
+  'and noise_floor * noise, 1 where that is 0; noise is sqrt(pi) / 2 times the '
+  'mean absolute difference of those pixels and those that follow in their rows'
+)
+
+_PACKAGES = ('cellseg_jax', 'jax', 'flax', 'numpy')
+
+
+def describe(
+  model: Model, packages: tuple[str, ...] = (), **more: Any
+) -> dict[str, Any]:
+  """Describes a model that takes normalised pixels and returns maps.
+
+  Args:
+    model: As `load_model` or `ensemble` returns.
+    packages: Distributions whose versions matter, beside the usual ones.
+    **more: Further entries; they come first.
+
+  Returns:
+    What is to be written as JSON.
+  """
+  config = model.config
+  channels = config.data.channels
+  decoding = config.decoding
+  return more | {
+    'input': {
+      'name': 'image',
+      'dtype': 'float32',
+      'shape': ['B', channels, 'H', 'W'],
+      'meaning': 'normalised pixels (see normalization) at the scale of the '
+      'image; B, H and W are any',
+    },
+    'outputs': [
+      {
+        'name': name,
+        'dtype': 'float32',
+        'shape': ['B', 1, 'H', 'W'],
+        'range': [0, 1],
+        'meaning': MEANINGS[name],
+      }
+      for name in map_names(config.model)
+    ],
+    'normalization': {
+      'low_percentile': config.intensity.low_percentile,
+      'high_percentile': config.intensity.high_percentile,
+      'sample': config.intensity.sample,
+      'noise_floor': config.intensity.noise_floor,
+      'formula': _NORMALIZATION,
+    },
+    'resample': config.data.resample,
+    'diameter': config.data.diameter,
+    'pixel_size': config.data.pixel_size,
+    'members': model.members,
+    'decoder': {
+      'method': decoding.method,
+      'settings': model.choices,
+      'min_area': decoding.min_area,
+      'fill_holes': decoding.fill_holes,
+      'rim': decoding.rim,
+    },
+    'turns': decoding.turns,
+    'in_the_file': [
+      f'resampling by {config.data.resample:g} and back',
+      'padding to multiples of the stride, 32',
+      'the network and the sigmoid of its logits',
+      f'the mean over members ({model.members})',
+    ],
+    'not_in_the_file': [
+      'normalization of the raw pixels',
+      'averaging over flips and quarter turns '
+      f'({"on" if decoding.turns else "off"} in this model, see turns)',
+      'the decoder, from maps to labels',
+      'scaling to the diameter or pixel size of the training cells',
+    ],
+    'versions': {
+      name: metadata.version(name) for name in (*_PACKAGES, *packages)
+    },
+  }
