@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import quick
 
 from cellseg_jax.config import STRIDE
+from cellseg_jax.inference import segment as segment_lib
 from cellseg_jax.model import fcn
 
 
@@ -84,3 +86,19 @@ def use_squares(monkeypatch):
     return (params['slope'] * (total + x) + params['offset'])[..., None]
 
   monkeypatch.setattr(fcn, 'apply', apply)
+
+
+_SEGMENT = segment_lib._segment.__wrapped__
+_QUICKLY = quick.jit(_SEGMENT, static_argnums=2)
+
+
+def segment_quickly(monkeypatch):
+  """Makes `segment` compile quickly where it is called by itself."""
+
+  def compiled(model, images, max_cells):
+    # Options go with the outermost compiled function only.
+    leaves = jax.tree.leaves((model, images))
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    return (_SEGMENT if traced else _QUICKLY)(model, images, max_cells)
+
+  monkeypatch.setattr(segment_lib, '_segment', compiled)

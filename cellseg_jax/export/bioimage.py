@@ -14,10 +14,10 @@ import warnings
 
 from bioimageio import core, spec
 from bioimageio.spec.model import v0_5
+from loguru import logger
 import numpy as np
 
 from cellseg_jax.export import agreement, onnx_graph
-from cellseg_jax.export.agreement import Agreement
 from cellseg_jax.export.card import describe, MEANINGS
 from cellseg_jax.export.package_text import CITATIONS, documentation
 from cellseg_jax.images.atomic import replacing
@@ -40,12 +40,12 @@ class Found(NamedTuple):
   Attributes:
     worst: Largest difference of maps from the model's, for the pixels as the
       package normalises them; within `agreement.BOUND`.
-    from_raw: How the package agrees with the model where each normalises the
-      raw pixels in its own way; not bounded.
+    from_raw: The same from the model's for the raw pixels, as the model
+      normalises them; not bounded.
   """
 
   worst: float
-  from_raw: Agreement
+  from_raw: float
 
 
 def export_bioimageio(
@@ -99,10 +99,8 @@ def export_bioimageio(
     worst = agreement.worst_difference(expected, found)
     agreement.check(worst)
     ours = agreement.normalized_pixels(model, image)
-    expected = agreement.maps_of_pixels(model, ours)
-    from_raw = Agreement(
-      agreement.worst_difference(expected, found),
-      agreement.f1_of_maps(model, expected, found),
+    from_raw = agreement.worst_difference(
+      agreement.maps_of_pixels(model, ours), found
     )
   return Found(worst, from_raw)
 
@@ -256,18 +254,22 @@ def _channels(names: list[str]) -> v0_5.ChannelAxis:
 def _first_line(error: ValueError) -> str:
   """Says in one line what pydantic says in many."""
   found: list[dict[str, Any]] = getattr(error, 'errors', list)()
-  if not found:
-    return str(error)
-  place = '.'.join(str(part) for part in found[0]['loc'])
-  return f'{place}: {found[0]["msg"]}'
+  if not found or not found[0]['loc']:
+    return str(error).partition('\n')[0]
+  place, value = found[0]['loc'][0], found[0]['input']
+  return f'{place}: found {value!r}, which BioImage.IO does not allow'
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Keeps the tools from warning and drawing bars."""
-  with (
-    warnings.catch_warnings(),
-    spec.ValidationContext(log_warnings=False, progressbar=False),
-  ):
-    warnings.filterwarnings('ignore', module=r'bioimageio\.')
-    yield
+  """Keeps the tools from logging and drawing bars."""
+  logger.disable('bioimageio')
+  try:
+    with (
+      warnings.catch_warnings(),
+      spec.ValidationContext(log_warnings=False, progressbar=False),
+    ):
+      warnings.filterwarnings('ignore', module=r'bioimageio\.')
+      yield
+  finally:
+    logger.enable('bioimageio')

@@ -17,6 +17,7 @@ import jax2onnx
 import onnx
 
 from cellseg_jax.config import STRIDE
+from cellseg_jax.images import normalize
 from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.model import fcn
@@ -46,10 +47,9 @@ full_x = Squeeze (full_x_1d)
 
 # Height and width times a factor, as `normalize.resampled_shape`.
 _SMALL = """
-exact_{a} = Cast <to: int = 11> (full_{a})
-scaled_{a} = Mul (exact_{a}, factor)
-rounded_{a} = Round (scaled_{a})
-whole_{a} = Cast <to: int = 7> (rounded_{a})
+scaled_{a} = Mul (full_{a}, above)
+raised_{a} = Add (scaled_{a}, nearly_half)
+whole_{a} = Div (raised_{a}, below)
 small_{a} = Max (whole_{a}, one)
 """
 
@@ -182,7 +182,13 @@ def _surroundings(model: Model) -> tuple[str, str]:
     before += ''.join(f'small_{a} = Identity (full_{a})\n' for a in 'yx')
     after += 'restored = Identity (first)\n'
   else:
-    before += f'factor = Constant <value: tensor = double {{{factor!r}}}> ()\n'
+    above, below = normalize.whole_ratio(factor)
+    for name, value in (
+      ('above', above),
+      ('below', below),
+      ('nearly_half', (below - 1) // 2),
+    ):
+      before += f'{name} = Constant <value_int: int = {value}> ()\n'
     for a in 'yx':
       before += _SMALL.format(a=a)
       before += _WEIGHTS.format(w=f'to_{a}', old=f'full_{a}', new=f'small_{a}')

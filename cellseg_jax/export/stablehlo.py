@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cellseg_jax import serialization
+from cellseg_jax.export import agreement
 from cellseg_jax.images.atomic import replacing
+from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.inference.segment import (
   MAX_CELLS,
@@ -56,7 +58,7 @@ _OUTPUTS = {
 
 def export_stablehlo(
   model: Model, path: pathlib.Path, *, max_cells: int = MAX_CELLS
-) -> None:
+) -> float:
   """Writes a model as one StableHLO program, for CPUs and CUDA.
 
   Weights, normalisation, resampling, decoding and filters are inside. The
@@ -68,16 +70,24 @@ def export_stablehlo(
       program = jax.export.deserialize(bytearray(path.read_bytes()))
       labels, *scores = jax.jit(program.call)(images)
 
+  Before the file takes its place it is loaded and run on a simulated image, and
+  its labels are compared with those of the command line's decoder.
+
   Args:
     model: As `load_model` or `ensemble` returns.
     path: The file to write; a description of what it holds is written beside
       it, as JSON, under the same name with `.json` appended.
     max_cells: As for `segment`.
 
+  Returns:
+    F1 of the labels at an intersection over union of 0.9.
+
   Raises:
+    AgreementError: It is below `agreement.LEAST_F1`; nothing is written.
     OSError: A file cannot be written.
   """
   path = pathlib.Path(path)
+  card_path = path.with_name(f'{path.name}.json')
   # Of arrays on a device the program would hold the device.
   model = jax.tree.map(np.asarray, model)
 
@@ -88,10 +98,27 @@ def export_stablehlo(
   shape = 'b, h, w' if channels == 1 else f'b, h, w, {channels}'
   images = jax.ShapeDtypeStruct(export.symbolic_shape(shape), jnp.float32)
   exported = export.export(jax.jit(program), platforms=PLATFORMS)(images)
-  with replacing(path) as partial:
+  with replacing(path) as partial, replacing(card_path) as partial_card:
     partial.write_bytes(exported.serialize())
-  text = json.dumps(_card(model, exported, path.name, max_cells), indent=1)
-  serialization.replace_text(path.with_name(f'{path.name}.json'), f'{text}\n')
+    f1 = _tried(model, partial)
+    agreement.check_labels(f1)
+    card = _card(model, exported, path.name, max_cells)
+    card['agreement'] = {
+      'f1_of_labels_at_iou_0.9': f1,
+      'bound': agreement.LEAST_F1,
+      'image': agreement.IMAGE,
+    }
+    partial_card.write_text(json.dumps(card, indent=2) + '\n')
+  return f1
+
+
+def _tried(model: Model, path: pathlib.Path) -> float:
+  """Runs a file on the simulated image; see `agreement.f1_of_labels`."""
+  image = agreement.sample_image(model)
+  program = export.deserialize(bytearray(path.read_bytes()))
+  theirs, *_ = jax.jit(program.call)(image[None])
+  ours, _, _ = segment_image(model, image)
+  return agreement.f1_of_labels(ours[None], np.asarray(theirs))
 
 
 def _card(

@@ -123,6 +123,12 @@ def normalize(image: jax.Array, config: IntensityConfig) -> jax.Array:
   return (image - low) / span
 
 
+def whole_ratio(factor: float) -> tuple[int, int]:
+  """Returns `factor` as a fraction of small whole numbers, above and below."""
+  ratio = fractions.Fraction(factor).limit_denominator(_LARGEST_DENOMINATOR)
+  return ratio.as_integer_ratio()
+
+
 def resampled_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
   """Returns height and width times `factor`, rounded, at least 1.
 
@@ -131,8 +137,7 @@ def resampled_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
     factor: Of 0.05 to 8; taken as the nearest fraction of a small denominator,
       since symbolic sizes are whole numbers. Halves are rounded down.
   """
-  ratio = fractions.Fraction(factor).limit_denominator(_LARGEST_DENOMINATOR)
-  above, below = ratio.as_integer_ratio()
+  above, below = whole_ratio(factor)
   height, width = (
     jax.core.max_dim(1, (side * above + (below - 1) // 2) // below)
     for side in shape

@@ -52,8 +52,10 @@ class TransposedConvHead(nn.Module):
     x = x.reshape(n, rows * STRIDE, columns * STRIDE)
     # Half of the kernel's overhang lies before the first pixel.
     start = (m - 1) * STRIDE // 2
-    x = x[:, start : start + h * STRIDE, start : start + w * STRIDE] + bias
-    return x[..., None]
+    # Slices, not an index, which exports for any size as a gather.
+    for axis, size in ((1, h * STRIDE), (2, w * STRIDE)):
+      x = lax.slice_in_dim(x, start, start + size, axis=axis)
+    return (x + bias)[..., None]
 
 
 class SkipHead(nn.Module):
@@ -79,9 +81,8 @@ class SkipHead(nn.Module):
       return ConvRelu(features, size, self.normalize, name=name)
 
     *finer, x = maps
-    levels = zip(self.features, reversed(finer), strict=True)
-    for level, (features, skip) in enumerate(levels):
-      stride = STRIDE // 2 ** (level + 1)
+    for features, skip in zip(self.features, reversed(finer), strict=True):
+      stride = f'{2 * maps[0].shape[1] // skip.shape[1]}'
       x = doubled(conv(features, 1, f'up{stride}')(x, train))
       x += conv(features, 1, f'skip{stride}')(skip, train)
       x = conv(features, 3, f'mix{stride}')(x, train)

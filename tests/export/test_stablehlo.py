@@ -13,6 +13,7 @@ from tiny_sets import cells
 
 from cellseg_jax import serialization
 from cellseg_jax.config import Config
+from cellseg_jax.export import agreement, stablehlo
 from cellseg_jax.export.stablehlo import export_stablehlo, PLATFORMS
 from cellseg_jax.inference.ensemble import ensemble
 from cellseg_jax.inference.predict import Model, predict
@@ -92,6 +93,13 @@ def check(found, expected):
   np.testing.assert_array_equal(found.labels, expected.labels)
 
 
+@pytest.fixture
+def _random_weights(monkeypatch):
+  """Labels of noise: a rounding error in a map joins cells or parts them."""
+  monkeypatch.setattr(agreement, 'LEAST_F1', 0.9)
+
+
+@pytest.mark.usefixtures('_random_weights')
 def test_it_runs_without_the_package_on_any_shape(monkeypatch, tmp_path):
   keep_few_blocks(monkeypatch)
   jax.clear_caches()  # What was compiled of whole networks has other layers.
@@ -121,6 +129,7 @@ def test_it_runs_without_the_package_on_any_shape(monkeypatch, tmp_path):
   jax.clear_caches()
 
 
+@pytest.mark.usefixtures('_random_weights')
 def test_channels_and_members(monkeypatch, tmp_path):
   keep_few_blocks(monkeypatch)
   jax.clear_caches()
@@ -142,3 +151,13 @@ def test_a_folder_that_is_absent_is_said(monkeypatch, tmp_path):
   with pytest.raises(OSError, match='absent'):
     export_stablehlo(model(), tmp_path / 'absent' / 'cells.stablehlo')
   jax.clear_caches()
+
+
+def test_a_program_that_disagrees_is_not_written(tmp_path, monkeypatch):
+  keep_few_blocks(monkeypatch)
+  monkeypatch.setattr(stablehlo, '_tried', lambda model, path: 0.98)
+  with pytest.raises(
+    agreement.AgreementError, match=r'0\.98.* less than 0\.99'
+  ):
+    export_stablehlo(model(), tmp_path / 'cells.stablehlo')
+  assert list(tmp_path.iterdir()) == []
