@@ -156,8 +156,6 @@ def test_a_folder_that_is_absent_is_said(monkeypatch, tmp_path):
 def test_a_program_that_disagrees_is_not_written(tmp_path, monkeypatch):
   keep_few_blocks(monkeypatch)
   monkeypatch.setattr(stablehlo, '_tried', lambda model, path: 0.98)
-  with pytest.raises(
-    agreement.AgreementError, match=r'0\.98.* less than 0\.99'
-  ):
+  with pytest.raises(agreement.AgreementError, match=r'0\.98.* less than'):
     export_stablehlo(model(), tmp_path / 'cells.stablehlo')
   assert list(tmp_path.iterdir()) == []
