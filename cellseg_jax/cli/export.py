@@ -6,6 +6,8 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING
 
+from cellseg_jax.cli import process
+
 if TYPE_CHECKING:
   from cellseg_jax.inference.predict import Model
 
@@ -55,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     0; 1 where the file does not agree with the model; 2 where it could not be
     made.
   """
+  process.prepare()
   # Imported late: `cellseg --help` does not wait for JAX.
   from cellseg_jax.config import ConfigError
   from cellseg_jax.export.agreement import AgreementError

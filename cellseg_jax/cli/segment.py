@@ -6,8 +6,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING
 
-from cellseg_jax.cli import segment_options
-from cellseg_jax.cli.memory import keep_freed_blocks
+from cellseg_jax.cli import process, segment_options
 
 if TYPE_CHECKING:
   from cellseg_jax.inference.batch import Job
@@ -27,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     0; 1 where a file failed; 2 where nothing could be begun; 130 where it was
     interrupted.
   """
-  keep_freed_blocks()
+  process.prepare()
   # Imported late: `cellseg --help` does not wait for JAX.
   from cellseg_jax.inference import batch
 

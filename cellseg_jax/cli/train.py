@@ -5,8 +5,7 @@ import sys
 
 from absl import flags
 
-from cellseg_jax.cli import config_flag
-from cellseg_jax.cli.memory import keep_freed_blocks
+from cellseg_jax.cli import config_flag, process
 from cellseg_jax.config import ConfigError
 
 
@@ -29,7 +28,7 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
   except (ConfigError, flags.Error) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  keep_freed_blocks()
+  process.prepare()
   # Imported late: the flags are checked before the seconds this takes.
   from cellseg_jax.training import loop
 

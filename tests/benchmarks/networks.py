@@ -1,0 +1,241 @@
+"""The network's forward pass and training step, in ours and others' hands.
+
+Every function makes, in the process that is timed, a call without arguments
+(see `side_by_side`). Libraries are imported there alone.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+
+from cellseg_jax import experiments
+from cellseg_jax.config import Config
+
+Call = Callable[[], object]
+
+
+def configuration(head: str) -> Config:
+  """The full-width network with the case study's head, or with ours."""
+  config = experiments.case_study()
+  if head == 'skips':
+    cells = experiments.cells()
+    model = dataclasses.replace(cells.model, width=1.0)
+    config = dataclasses.replace(cells, model=model)
+  return config
+
+
+def pixels(batch: int, side: int) -> np.ndarray:
+  """Normalised pixels (B, H, W, 1)."""
+  shape = (batch, side, side, 1)
+  return np.random.default_rng(0).random(shape, np.float32)
+
+
+def ours_forward(head: str, batch: int, side: int) -> Call:
+  """Our network, as `predict` runs it."""
+  import jax
+
+  from cellseg_jax.cli import process
+  from cellseg_jax.model import fcn
+
+  process.keep_freed_blocks()
+  config = configuration(head)
+  variables = fcn.init(jax.random.key(0), config.model, 1)
+  forward = jax.jit(functools.partial(fcn.apply, config.model))
+  images = jax.device_put(pixels(batch, side))
+  return lambda: forward(variables, images).block_until_ready()
+
+
+def flax_forward(head: str, batch: int, side: int) -> Call:
+  """The same network as usually written in Flax."""
+  import jax
+
+  from benchmarks.flax_network import FCN
+
+  network = FCN(configuration(head).model)
+  images = jax.device_put(pixels(batch, side))
+  variables = network.init(jax.random.key(0), images[:1, :32, :32])
+  forward = jax.jit(network.apply)
+  return lambda: forward(variables, images).block_until_ready()
+
+
+def torch_forward(head: str, batch: int, side: int, compiled: bool) -> Call:
+  """PyTorch, channels last, without gradients."""
+  import torch
+
+  from benchmarks.torch_network import FCN
+
+  network = FCN(configuration(head).model).eval()
+  network = network.to(memory_format=torch.channels_last)
+  images = torch.from_numpy(pixels(batch, side)).permute(0, 3, 1, 2)
+  images = images.contiguous(memory_format=torch.channels_last)
+  if compiled:
+    network = torch.compile(network)
+
+  def call() -> object:
+    with torch.inference_mode():
+      return network(images)
+
+  return call
+
+
+def onnx_forward(head: str, batch: int, side: int) -> Call:
+  """Our network, exported, in ONNX Runtime."""
+  import jax
+  import onnxruntime
+
+  from cellseg_jax.export import onnx_graph
+  from cellseg_jax.inference.predict import Model
+  from cellseg_jax.model import fcn
+
+  config = configuration(head)
+  data = dataclasses.replace(config.data, resample=1.0)
+  config = dataclasses.replace(config, data=data)
+  variables = fcn.init(jax.random.key(0), config.model, 1)
+  graph = onnx_graph.build(Model(variables, {}, config))
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, 'network.onnx')
+    path.write_bytes(graph.SerializeToString())
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    session = onnxruntime.InferenceSession(
+      str(path), options, providers=['CPUExecutionProvider']
+    )
+  images = np.ascontiguousarray(pixels(batch, side).transpose(0, 3, 1, 2))
+  return lambda: session.run(None, {'image': images})
+
+
+def ours_step(head: str, batch: int, side: int) -> Call:
+  """Our training step, crops drawn and augmented from seven images."""
+
+  from cellseg_jax.cli import process
+  from cellseg_jax.datasets.labelled_image import LabelledImage
+  from cellseg_jax.datasets.pool import build_pool
+  from cellseg_jax.datasets.simulated import simulate_colony
+  from cellseg_jax.training import optimizer as optimizer_lib
+  from cellseg_jax.training import parallel
+  from cellseg_jax.training.step import init_state, train_step
+
+  process.keep_freed_blocks()
+  config = configuration(head)
+  training = dataclasses.replace(
+    config.training, batch_size=batch, crop_size=side
+  )
+  config = dataclasses.replace(config, training=training)
+  images = [
+    LabelledImage(f'{seed}', image, labels, labels >= 0)
+    for seed in range(7)
+    for image, labels in [simulate_colony(seed)]
+  ]
+  optimizer = optimizer_lib.make_optimizer(config.optimizer, 1000)
+  step = functools.partial(
+    train_step, config=config, optimizer=optimizer, batch_size=batch
+  )
+  advance = parallel.parallel_steps(step, 1)
+  pool = parallel.replicate(build_pool(images, config))
+  state = parallel.replicate(init_state(config, optimizer))
+
+  def call() -> object:
+    nonlocal state
+    state, losses = advance(state, pool)
+    return losses.block_until_ready()
+
+  return call
+
+
+def flax_step(head: str, batch: int, side: int) -> Call:
+  """The usual Flax form's forward, backward and RMSprop; no augmentation."""
+  import jax
+  import jax.numpy as jnp
+  import optax
+
+  from benchmarks.flax_network import FCN
+  from cellseg_jax.cli import process
+
+  process.keep_freed_blocks()
+  config = configuration(head)
+  network = FCN(config.model)
+  images = jax.device_put(pixels(batch, side))
+  variables = network.init(jax.random.key(0), images[:1, :32, :32])
+  optimizer = optax.rmsprop(
+    config.optimizer.learning_rate, decay=0.99, momentum=0.9
+  )
+  targets = jnp.full(
+    jax.eval_shape(network.apply, variables, images).shape, 0.5
+  )
+
+  def loss(params, batch_stats):
+    logits, updated = network.apply(
+      {'params': params, 'batch_stats': batch_stats},
+      images,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    return optax.sigmoid_binary_cross_entropy(logits, targets).mean(), updated
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def step(state):
+    params, batch_stats, memory = state
+    (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(
+      params, batch_stats
+    )
+    updates, memory = optimizer.update(gradient, memory)
+    params = optax.apply_updates(params, updates)
+    return (params, updated['batch_stats'], memory), value
+
+  params = variables['params']
+  state = (params, variables['batch_stats'], optimizer.init(params))
+
+  def call() -> object:
+    nonlocal state
+    state, value = step(state)
+    return value.block_until_ready()
+
+  return call
+
+
+def torch_step(head: str, batch: int, side: int, compiled: bool) -> Call:
+  """PyTorch's forward, backward and RMSprop; no augmentation."""
+  import torch
+  from torch.nn import functional as F
+
+  from benchmarks.torch_network import FCN
+
+  config = configuration(head)
+  network = FCN(config.model).train().to(memory_format=torch.channels_last)
+  images = torch.from_numpy(pixels(batch, side)).permute(0, 3, 1, 2)
+  images = images.contiguous(memory_format=torch.channels_last)
+  with torch.inference_mode():
+    shape = network(images).shape
+  targets = torch.rand(shape)
+  weights = torch.ones(shape)
+  optimizer = torch.optim.RMSprop(
+    network.parameters(), config.optimizer.learning_rate, 0.99, momentum=0.9
+  )
+  run = torch.compile(network) if compiled else network
+
+  def call() -> object:
+    optimizer.zero_grad()
+    losses = F.binary_cross_entropy_with_logits(
+      run(images), targets, weights, reduction='sum'
+    )
+    (losses / weights.sum()).backward()
+    optimizer.step()
+    return losses.item()
+
+  return call
+
+
+def matrix_product(rows: int, inner: int, columns: int) -> Call:
+  """One float32 matrix product in JAX: the arithmetic limit."""
+  import jax
+  import jax.numpy as jnp
+
+  a, b = jnp.ones((rows, inner)), jnp.ones((inner, columns))
+  product = jax.jit(jnp.matmul)
+  return lambda: product(a, b).block_until_ready()
