@@ -15,6 +15,7 @@ DATASETS = (
 NORMALIZATIONS = ('none', 'lrn', 'batch')
 HEADS = ('transposed', 'skips')
 HEAD_INITS = ('random', 'bilinear')
+COMPUTES = ('auto', 'float32', 'bfloat16')
 BINARY_LABELS = ('refuse', 'components')
 METRICS = ('roc_auc', 'f1', 'mean_f1', 'dice')
 METHODS = ('components', 'ascent')
@@ -90,6 +91,7 @@ def _check_choices(config: Config) -> None:
     ('model.normalization', config.model.normalization, NORMALIZATIONS),
     ('model.head', config.model.head, HEADS),
     ('model.head_init', config.model.head_init, HEAD_INITS),
+    ('model.compute', config.model.compute, COMPUTES),
     ('training.best_metric', config.training.best_metric, METRICS),
     ('decoding.method', config.decoding.method, METHODS),
     ('decoding.objective', config.decoding.objective, OBJECTIVES),

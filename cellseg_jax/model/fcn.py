@@ -7,12 +7,14 @@ functions of explicit variables.
 """
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 import math
 from typing import Any
 
 from flax import linen as nn
 import jax
+from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
@@ -112,6 +114,7 @@ class FCN(nn.Module):
     )
     height, width = images.shape[1:3]
     x = _padded(_padded(images, 1), 2)
+    x = x.astype(_compute_dtype(config, x.dtype))
     lrn = config.normalization == 'lrn'
     maps = GoogLeNet(config.width, lrn, normalize, name='body')(x, train)
     if config.head == 'skips':
@@ -121,6 +124,13 @@ class FCN(nn.Module):
     else:
       logits = TransposedConvHead(config.head_kernel, name='head')(maps[-1])
     return logits[:, :height, :width]
+
+
+def _compute_dtype(config: ModelConfig, given: jnp.dtype) -> jnp.dtype:
+  """Returns the dtype of the network's maps, for images of a dtype."""
+  if config.compute != 'auto':
+    return jnp.dtype(config.compute)
+  return jnp.bfloat16 if jax.default_backend() == 'gpu' else given
 
 
 def _padded(images: jax.Array, axis: int) -> jax.Array:
@@ -198,6 +208,9 @@ def apply(
 ) -> jax.Array:
   """Computes the logits of all maps, with running batch statistics.
 
+  These are folded into the convolutions: what training computes, but for
+  rounding.
+
   Args:
     config: The network.
     variables: As `init` returns.
@@ -206,7 +219,28 @@ def apply(
   Returns:
     float32 (N, H, W, M): the logits of the M maps of `map_names`.
   """
+  if config.normalization == 'batch':
+    config = dataclasses.replace(config, normalization='none')
+    params = _folded(variables['params'], variables['batch_stats'])
+    variables = {'params': params}
   return FCN(config).apply(variables, images)
+
+
+def _folded(
+  params: Mapping[str, Any], stats: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Turns convolutions with batch normalisation into ones with a bias."""
+  if 'Normalize_0' not in params:
+    return {
+      name: _folded(part, stats[name]) if name in stats else part
+      for name, part in params.items()
+    }
+  (norm,), (moments,) = (
+    tree['Normalize_0'].values() for tree in (params, stats)
+  )
+  factor = norm['scale'] * lax.rsqrt(moments['var'] + inception.EPSILON)
+  bias = norm['bias'] - moments['mean'] * factor
+  return {'kernel': params['kernel'] * factor, 'Normalize_0': {'bias': bias}}
 
 
 def apply_train(

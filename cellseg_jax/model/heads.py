@@ -37,7 +37,13 @@ class TransposedConvHead(nn.Module):
     shape = (c, m, m, STRIDE, STRIDE)
     kernel = self.param('kernel', inception.DRAWN_LATER, shape)
     bias = self.param('bias', nn.initializers.zeros, ())
-    blocks = x.reshape(-1, c) @ kernel.reshape(c, -1)
+    # From here on in full precision: logits are sums of many terms.
+    exact = jnp.promote_types(x.dtype, jnp.float32)
+    blocks = jnp.matmul(
+      x.reshape(-1, c),
+      kernel.reshape(c, -1).astype(x.dtype),
+      preferred_element_type=exact,
+    )
     blocks = blocks.reshape(n, h, w, m, m, STRIDE * STRIDE)
     rows, columns = h + m - 1, w + m - 1
     x = sum(
@@ -89,7 +95,10 @@ class SkipHead(nn.Module):
     shape = (x.shape[-1], self.maps)
     kernel = self.param('kernel', inception.DRAWN_LATER, shape)
     bias = self.param('bias', nn.initializers.zeros, (self.maps,))
-    x = x @ kernel + bias
+    # From here on in full precision.
+    kernel = kernel.astype(x.dtype)
+    exact = jnp.promote_types(x.dtype, jnp.float32)
+    x = jnp.matmul(x, kernel, preferred_element_type=exact) + bias
     # Linear, so that the last doubling leaves no blocks.
     return doubled_linearly(doubled_linearly(x, 1), 2)
 

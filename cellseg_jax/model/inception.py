@@ -19,6 +19,9 @@ import jax.numpy as jnp
 # for every shape takes a minute on two CPU cores.
 DRAWN_LATER = nn.initializers.zeros
 
+# Added to a channel's variance.
+EPSILON = 1e-5
+
 
 class Channels(NamedTuple):
   """Output channels of an Inception block's parts (a row of table 1)."""
@@ -97,9 +100,12 @@ class Normalize(nn.Module):
       return nn.BatchNorm(
         use_running_average=not train,
         momentum=self.momentum,
+        epsilon=EPSILON,
+        dtype=x.dtype,
         axis_name=self.axis_name if train else None,
       )(x)
-    return x + self.param('bias', nn.initializers.zeros, x.shape[-1:])
+    bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
+    return x + bias.astype(x.dtype)
 
 
 class ConvRelu(nn.Module):
@@ -118,7 +124,7 @@ class ConvRelu(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     shape = (self.size, self.size, x.shape[-1], self.features)
-    kernel = self.param('kernel', DRAWN_LATER, shape)
+    kernel = self.param('kernel', DRAWN_LATER, shape).astype(x.dtype)
     if self.size == 1:
       flat = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
       x = flat.reshape(*x.shape[:-1], self.features)
@@ -147,6 +153,7 @@ class StemConv(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     n, h, w, c = x.shape
     kernel = self.param('kernel', DRAWN_LATER, (7, 7, c, self.features))
+    kernel = kernel.astype(x.dtype)
     kernel = jnp.pad(kernel, [(1, 0), (1, 0), (0, 0), (0, 0)])
     kernel = kernel.reshape(4, 2, 4, 2, c, self.features)
     kernel = kernel.transpose(0, 2, 1, 3, 4, 5)

@@ -4,17 +4,21 @@ Every function makes, in the process that is timed, a call without arguments
 (see `side_by_side`). Libraries are imported there alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import os
 import pathlib
 import tempfile
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellseg_jax import experiments
 from cellseg_jax.config import Config
+
+if TYPE_CHECKING:
+  from cellseg_jax.datasets.labelled_image import LabelledImage
 
 Call = Callable[[], object]
 
@@ -50,6 +54,19 @@ def ours_forward(head: str, batch: int, side: int) -> Call:
   return lambda: forward(variables, images).block_until_ready()
 
 
+def operations(head: str, batch: int, side: int) -> float:
+  """Floating-point operations of the usual form's forward pass, by XLA."""
+  import jax
+
+  from benchmarks.flax_network import FCN
+
+  network = FCN(configuration(head).model)
+  images = jax.ShapeDtypeStruct((batch, side, side, 1), np.float32)
+  variables = jax.eval_shape(network.init, jax.random.key(0), images)
+  lowered = jax.jit(network.apply).lower(variables, images)
+  return lowered.cost_analysis()['flops']
+
+
 def flax_forward(head: str, batch: int, side: int) -> Call:
   """The same network as usually written in Flax."""
   import jax
@@ -70,17 +87,45 @@ def torch_forward(head: str, batch: int, side: int, compiled: bool) -> Call:
   from benchmarks.torch_network import FCN
 
   network = FCN(configuration(head).model).eval()
-  network = network.to(memory_format=torch.channels_last)
-  images = torch.from_numpy(pixels(batch, side)).permute(0, 3, 1, 2)
-  images = images.contiguous(memory_format=torch.channels_last)
+  network, images = _on_torchs_device(network, pixels(batch, side))
   if compiled:
     network = torch.compile(network)
 
-  def call() -> object:
-    with torch.inference_mode():
-      return network(images)
+  def call() -> None:
+    with torch.inference_mode(), _half_precision_on_gpus(images):
+      network(images)
+    _wait_for(images)
 
   return call
+
+
+def _on_torchs_device(network, images: np.ndarray):
+  """Moves network and images, channels last, to a GPU if there is one."""
+  import torch
+
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  form = torch.channels_last
+  images = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
+  return (
+    network.to(device=device, memory_format=form),
+    images.contiguous(memory_format=form),
+  )
+
+
+def _half_precision_on_gpus(images):
+  """As ours: bfloat16 on GPUs, float32 on CPUs."""
+  import torch
+
+  return torch.autocast(
+    images.device.type, torch.bfloat16, enabled=images.is_cuda
+  )
+
+
+def _wait_for(images) -> None:
+  import torch
+
+  if images.is_cuda:
+    torch.cuda.synchronize()
 
 
 def onnx_forward(head: str, batch: int, side: int) -> Call:
@@ -110,33 +155,42 @@ def onnx_forward(head: str, batch: int, side: int) -> Call:
   return lambda: session.run(None, {'image': images})
 
 
-def ours_step(head: str, batch: int, side: int) -> Call:
-  """Our training step, crops drawn and augmented from seven images."""
-
-  from cellseg_jax.cli import process
+def ours_step(head: str, batch: int, side: int, steps: int = 1) -> Call:
+  """Our training steps, crops drawn and augmented from seven images."""
   from cellseg_jax.datasets.labelled_image import LabelledImage
-  from cellseg_jax.datasets.pool import build_pool
   from cellseg_jax.datasets.simulated import simulate_colony
+
+  images = []
+  for seed in range(7):
+    image, labels = simulate_colony(seed)
+    images.append(LabelledImage(f'{seed}', image, labels, labels >= 0))
+  return step_on(images, configuration(head), batch, side, steps)
+
+
+def step_on(
+  images: 'Sequence[LabelledImage]',
+  config: Config,
+  batch: int,
+  side: int,
+  steps: int = 1,
+) -> Call:
+  """Our training steps, so many a call, as the training loop makes them."""
+  from cellseg_jax.cli import process
+  from cellseg_jax.datasets.pool import build_pool
   from cellseg_jax.training import optimizer as optimizer_lib
   from cellseg_jax.training import parallel
   from cellseg_jax.training.step import init_state, train_step
 
   process.keep_freed_blocks()
-  config = configuration(head)
   training = dataclasses.replace(
     config.training, batch_size=batch, crop_size=side
   )
   config = dataclasses.replace(config, training=training)
-  images = [
-    LabelledImage(f'{seed}', image, labels, labels >= 0)
-    for seed in range(7)
-    for image, labels in [simulate_colony(seed)]
-  ]
   optimizer = optimizer_lib.make_optimizer(config.optimizer, 1000)
   step = functools.partial(
     train_step, config=config, optimizer=optimizer, batch_size=batch
   )
-  advance = parallel.parallel_steps(step, 1)
+  advance = parallel.parallel_steps(step, steps)
   pool = parallel.replicate(build_pool(images, config))
   state = parallel.replicate(init_state(config, optimizer))
 
@@ -199,7 +253,9 @@ def flax_step(head: str, batch: int, side: int) -> Call:
   return call
 
 
-def torch_step(head: str, batch: int, side: int, compiled: bool) -> Call:
+def torch_step(
+  head: str, batch: int, side: int, compiled: bool, steps: int = 1
+) -> Call:
   """PyTorch's forward, backward and RMSprop; no augmentation."""
   import torch
   from torch.nn import functional as F
@@ -207,26 +263,31 @@ def torch_step(head: str, batch: int, side: int, compiled: bool) -> Call:
   from benchmarks.torch_network import FCN
 
   config = configuration(head)
-  network = FCN(config.model).train().to(memory_format=torch.channels_last)
-  images = torch.from_numpy(pixels(batch, side)).permute(0, 3, 1, 2)
-  images = images.contiguous(memory_format=torch.channels_last)
+  network = FCN(config.model).train()
+  network, images = _on_torchs_device(network, pixels(batch, side))
   with torch.inference_mode():
     shape = network(images).shape
-  targets = torch.rand(shape)
-  weights = torch.ones(shape)
+  targets = torch.rand(shape, device=images.device)
+  weights = torch.ones_like(targets)
   optimizer = torch.optim.RMSprop(
     network.parameters(), config.optimizer.learning_rate, 0.99, momentum=0.9
   )
   run = torch.compile(network) if compiled else network
 
-  def call() -> object:
+  def step() -> None:
     optimizer.zero_grad()
-    losses = F.binary_cross_entropy_with_logits(
-      run(images), targets, weights, reduction='sum'
+    with _half_precision_on_gpus(images):
+      logits = run(images)
+    loss = F.binary_cross_entropy_with_logits(
+      logits.float(), targets, weights, reduction='sum'
     )
-    (losses / weights.sum()).backward()
+    (loss / weights.sum()).backward()
     optimizer.step()
-    return losses.item()
+
+  def call() -> None:
+    for _ in range(steps):
+      step()
+    _wait_for(images)
 
   return call
 

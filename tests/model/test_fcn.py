@@ -243,3 +243,41 @@ def test_the_skip_head_takes_any_size():
   variables = fcn.init(jax.random.key(0), config, 1)
   logits = fcn.apply(config, variables, jnp.ones((2, 31, 5, 1)))
   assert logits.shape == (2, 31, 5, 3)
+
+
+@pytest.mark.parametrize('head', ['transposed', 'skips'])
+def test_folded_statistics_compute_what_batch_normalisation_does(head):
+  model = config(normalization='batch', head=head, width=0.1)
+  variables = random_variables(model)
+  images = noise(2, 64, 96, 1)
+  unfolded = quick.jit(fcn.FCN(model).apply)(variables, images)
+  scale = np.abs(unfolded).max()
+  np.testing.assert_allclose(
+    run(model, variables, images), unfolded, atol=1e-5 * scale
+  )
+
+
+@pytest.mark.parametrize('head', ['transposed', 'skips'])
+def test_half_precision_is_nearly_full_precision(head):
+  model = config(normalization='batch', head=head, width=0.1)
+  half = config(normalization='batch', head=head, width=0.1, compute='bfloat16')
+  variables = random_variables(model)
+  images = noise(2, 64, 64, 1)
+  exact, rough = (run(each, variables, images) for each in (model, half))
+  assert rough.dtype == np.float32
+  error = np.sqrt(np.mean((rough - exact) ** 2) / np.mean(exact**2))
+  assert 1e-4 < error < 0.05
+  train = quick.jit(fcn.apply_train, static_argnums=0)
+  (_, exact), (logits, rough) = (
+    train(each, variables, images) for each in (model, half)
+  )
+  assert logits.dtype == jnp.float32
+  assert {leaf.dtype for leaf in jax.tree.leaves(rough)} == {
+    jnp.dtype('float32')
+  }
+  # Deeper ones are those of few values here, and amplify.
+  exact, rough = (
+    tree['body']['conv1']['Normalize_0']['BatchNorm_0']['var']
+    for tree in (exact, rough)
+  )
+  np.testing.assert_allclose(rough, exact, rtol=0.01)
