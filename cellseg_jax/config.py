@@ -130,8 +130,9 @@ class ModelConfig:
   head_kernel: int = 64
   # Initial head: 'random' (LeCun normal) or 'bilinear' upsampling.
   head_init: str = 'random'
-  # Precision of the maps inside: 'float32', 'bfloat16', or 'auto': bfloat16 on
-  # GPUs, float32 elsewhere. Parameters, logits and loss are float32.
+  # Precision of the maps inside: 'float32', 'bfloat16', or 'auto': bfloat16
+  # while training on GPUs, else float32. Parameters, logits and loss are
+  # float32.
   compute: str = 'auto'
 
 

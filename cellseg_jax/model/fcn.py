@@ -114,7 +114,7 @@ class FCN(nn.Module):
     )
     height, width = images.shape[1:3]
     x = _padded(_padded(images, 1), 2)
-    x = x.astype(_compute_dtype(config, x.dtype))
+    x = x.astype(_compute_dtype(config, x.dtype, train))
     lrn = config.normalization == 'lrn'
     maps = GoogLeNet(config.width, lrn, normalize, name='body')(x, train)
     if config.head == 'skips':
@@ -126,11 +126,15 @@ class FCN(nn.Module):
     return logits[:, :height, :width]
 
 
-def _compute_dtype(config: ModelConfig, given: jnp.dtype) -> jnp.dtype:
+def _compute_dtype(
+  config: ModelConfig, given: jnp.dtype, train: bool
+) -> jnp.dtype:
   """Returns the dtype of the network's maps, for images of a dtype."""
   if config.compute != 'auto':
     return jnp.dtype(config.compute)
-  return jnp.bfloat16 if jax.default_backend() == 'gpu' else given
+  # Labels should not depend on the device: rounded maps move cells that lie
+  # near a threshold.
+  return jnp.bfloat16 if train and jax.default_backend() == 'gpu' else given
 
 
 def _padded(images: jax.Array, axis: int) -> jax.Array:

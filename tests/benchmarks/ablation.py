@@ -2,8 +2,9 @@
 
   python tests/benchmarks/ablation.py --out=OUT --data DIR [DIR...]
 
-Every part is run with every seed on every set; OUT/ablation.json keeps what is
-done, so that a stopped call goes on. The figures are those of the validation
+Every part is run with every seed on every set; parts of the decoder alone use
+the weights of the whole. OUT/ablation.json keeps what is done, so that a
+stopped call goes on. The figures are those of the validation
 images, F1 averaged over IoU 0.5 to 0.9 and the pixel AUC; the spread is half
 the range over seeds and sets of the difference to the whole.
 """
@@ -14,12 +15,18 @@ import pathlib
 import runpy
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 
+from cellseg_jax.datasets.load import load
+from cellseg_jax.evaluation.assess import assess
+from cellseg_jax.inference.load import load_model
+from cellseg_jax.serialization import replace
+
 ROOT = pathlib.Path(__file__).parents[2]
 FILE = ROOT / 'experiments' / 'ablation.py'
-PARTS = tuple(runpy.run_path(str(FILE))['PARTS'])
+PARTS = runpy.run_path(str(FILE))['PARTS']
 IOUS = ('0.5', '0.6', '0.7', '0.8', '0.9')
 
 
@@ -40,17 +47,18 @@ def main() -> None:
       for data in arguments.data:
         name = f'{part}/{data.name}/{seed}'
         if name not in done:
-          done[name] = _run(part, data, int(seed), arguments)
+          run = _decode if set(PARTS[part]) == {'decoding'} else _train
+          done[name] = run(part, data, int(seed), arguments)
           path.write_text(json.dumps(done, indent=1) + '\n')
         print(name, done[name], flush=True)
   print(table(parts, done))
 
 
-def _run(
+def _train(
   part: str, data: pathlib.Path, seed: int, arguments: argparse.Namespace
 ) -> dict[str, float]:
   """Trains once; returns the figures of the validation images."""
-  workdir = arguments.out / f'{part}-{data.name}-{seed}'
+  workdir = _workdir(part, data, seed, arguments)
   command = [
     sys.executable,
     str(ROOT / 'run_train.py'),
@@ -65,7 +73,28 @@ def _run(
   with open(f'{workdir}.log', 'w') as log:
     subprocess.run(command, check=True, stdout=log, stderr=log)
   evaluation = json.loads((workdir / 'evaluation.json').read_text())
-  validation = evaluation['validation']
+  return _figures(evaluation['validation'])
+
+
+def _decode(
+  part: str, data: pathlib.Path, seed: int, arguments: argparse.Namespace
+) -> dict[str, float]:
+  """Chooses the changed decoder's settings for the weights of the whole."""
+  whole = _workdir('all', data, seed, arguments)
+  model = load_model(whole)
+  model = model.replace(config=replace(model.config, **PARTS[part]))
+  images = load(model.config.data).validation
+  # Both splits are validation images: the figures of training are not used.
+  return _figures(assess(model, images, images)['validation'])
+
+
+def _workdir(
+  part: str, data: pathlib.Path, seed: int, arguments: argparse.Namespace
+) -> pathlib.Path:
+  return arguments.out / f'{part}-{data.name}-{seed}'
+
+
+def _figures(validation: dict[str, Any]) -> dict[str, float]:
   return {
     'mean_f1': round(float(np.mean([validation['f1'][i] for i in IOUS])), 4),
     'auc': round(validation['roc_auc'], 4),
