@@ -3,6 +3,7 @@
 from importlib import metadata
 from typing import Any
 
+from cellseg_jax.config import Config
 from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference.predict import Model
 
@@ -38,13 +39,41 @@ def describe(
     What is to be written as JSON.
   """
   config = model.config
-  channels = config.data.channels
-  decoding = config.decoding
   return more | {
+    **_tensors(config),
+    'normalization': {
+      'low_percentile': config.intensity.low_percentile,
+      'high_percentile': config.intensity.high_percentile,
+      'sample': config.intensity.sample,
+      'noise_floor': config.intensity.noise_floor,
+      'formula': _NORMALIZATION,
+    },
+    'resample': config.data.resample,
+    'diameter': config.data.diameter,
+    'pixel_size': config.data.pixel_size,
+    'members': model.members,
+    'decoder': {
+      'method': config.decoding.method,
+      'settings': model.choices,
+      'min_area': config.decoding.min_area,
+      'fill_holes': config.decoding.fill_holes,
+      'rim': config.decoding.rim,
+    },
+    'turns': config.decoding.turns,
+    **_extent(model),
+    'versions': {
+      name: metadata.version(name) for name in (*_PACKAGES, *packages)
+    },
+  }
+
+
+def _tensors(config: Config) -> dict[str, Any]:
+  """Describes input and outputs."""
+  return {
     'input': {
       'name': 'image',
       'dtype': 'float32',
-      'shape': ['B', channels, 'H', 'W'],
+      'shape': ['B', config.data.channels, 'H', 'W'],
       'meaning': 'normalised pixels (see normalization) at the scale of the '
       'image; B, H and W are any',
     },
@@ -58,27 +87,15 @@ def describe(
       }
       for name in map_names(config.model)
     ],
-    'normalization': {
-      'low_percentile': config.intensity.low_percentile,
-      'high_percentile': config.intensity.high_percentile,
-      'sample': config.intensity.sample,
-      'noise_floor': config.intensity.noise_floor,
-      'formula': _NORMALIZATION,
-    },
-    'resample': config.data.resample,
-    'diameter': config.data.diameter,
-    'pixel_size': config.data.pixel_size,
-    'members': model.members,
-    'decoder': {
-      'method': decoding.method,
-      'settings': model.choices,
-      'min_area': decoding.min_area,
-      'fill_holes': decoding.fill_holes,
-      'rim': decoding.rim,
-    },
-    'turns': decoding.turns,
+  }
+
+
+def _extent(model: Model) -> dict[str, list[str]]:
+  """Says which of the steps from raw pixels to labels the file holds."""
+  turns = 'on' if model.config.decoding.turns else 'off'
+  return {
     'in_the_file': [
-      f'resampling by {config.data.resample:g} and back',
+      f'resampling by {model.config.data.resample:g} and back',
       'padding to multiples of the stride, 32',
       'the network and the sigmoid of its logits',
       f'the mean over members ({model.members})',
@@ -86,11 +103,8 @@ def describe(
     'not_in_the_file': [
       'normalization of the raw pixels',
       'averaging over flips and quarter turns '
-      f'({"on" if decoding.turns else "off"} in this model, see turns)',
+      f'({turns} in this model, see turns)',
       'the decoder, from maps to labels',
       'scaling to the diameter or pixel size of the training cells',
     ],
-    'versions': {
-      name: metadata.version(name) for name in (*_PACKAGES, *packages)
-    },
   }

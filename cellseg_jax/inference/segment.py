@@ -56,7 +56,9 @@ def segment(
 ) -> jax.Array:
   """Finds the cells.
 
-  Pure: works under `jax.jit`, `jax.vmap`, `jax.pmap` and in `jax.lax.scan`.
+  Pure: works under `jax.jit`, `jax.vmap`, `jax.pmap` and in `jax.lax.scan`, and
+  on images that are sharded over a mesh of automatic axes
+  (`jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,))`).
   Labels are those of the NumPy decoder, `inference.decode`, of the same maps.
 
   Args:

@@ -78,7 +78,7 @@ def test_it_agrees_for_other_sizes_and_batches(tmp_path, network):
   model = tiny_model(data={'channels': 2}, **network)
   path = built(model, tmp_path)
   difference, spread = worst(model, path, [(1, 2, 45, 67), (3, 2, 64, 33)])
-  assert difference < 1e-5
+  assert difference < 3e-5
   assert spread > 0.1
 
 
