@@ -49,11 +49,13 @@ def highest(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Keeps the highest pass of every two pieces; see `Relief`."""
   one, other = np.minimum(one, other), np.maximum(one, other)
-  order = np.lexsort((low, other, one))
-  one, other, low = one[order], other[order], low[order]
-  last = (one[1:] != one[:-1]) | (other[1:] != other[:-1])
-  last = np.append(last, True)[: one.size]
-  return one[last], other[last], low[last]
+  pair = one * (np.int64(other.max(initial=0)) + 1) + other
+  order = np.argsort(pair)
+  pair = pair[order]
+  first = np.flatnonzero(np.append(True, pair[1:] != pair[:-1])[: pair.size])
+  which = order[first]
+  low = np.maximum.reduceat(low[order], first) if first.size else low
+  return one[which], other[which], low
 
 
 def merge(relief: Relief, depth: float) -> np.ndarray:

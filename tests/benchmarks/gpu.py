@@ -255,7 +255,7 @@ PARTS = {'speed': speed, 'train': train, 'checks': checks}
 def run(parts: list[str], data: pathlib.Path, record: pathlib.Path) -> None:
   """Does what is not done yet; prints a short table of everything."""
   done = json.loads(record.read_text()) if record.exists() else {}
-  folder = record.with_suffix('')
+  folder = record.with_suffix('')  # Of trained models.
   folder.mkdir(parents=True, exist_ok=True)
   for part in parts:
     for name, piece in PARTS[part](data, folder).items():
