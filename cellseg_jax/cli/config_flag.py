@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pathlib
 import re
 import runpy
+from typing import NamedTuple
 
 from absl import flags
 from ml_collections import config_dict, config_flags
@@ -23,8 +24,23 @@ from cellseg_jax.validation import validate
 USAGE = """[--config=EXPERIMENT] [--workdir=DIR] [--config.PART.FIELD=VALUE]...
 
 Trains a cell segmenter. Started again with the same flags, an interrupted run
-goes on where its last checkpoint was saved.
+goes on where its last checkpoint was saved. With --replay_step=N nothing is
+trained: the crops, losses and gradient norms of update N are shown.
 """
+
+
+class Flags(NamedTuple):
+  """What the flags of a training run say.
+
+  Attributes:
+    config: The configuration, validated.
+    workdir: The folder of the run.
+    replay_step: The update to show instead of training; None trains.
+  """
+
+  config: Config
+  workdir: pathlib.Path
+  replay_step: int | None
 
 
 class _DraftParser(ConfigFileFlagParser):
@@ -79,15 +95,12 @@ def _read(path: str) -> object:
     ) from error
 
 
-def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
+def parse(argv: Sequence[str], default: str) -> Flags:
   """Reads the flags of a training run.
 
   Args:
     argv: The program's name, then its arguments.
     default: The experiment without `--config`: a file or a name.
-
-  Returns:
-    The configuration, validated, and the folder of the run.
 
   Raises:
     ConfigError: A field is unknown, of another type, or impossible.
@@ -111,6 +124,13 @@ def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
     'Folder of the run; by default runs/ and the name of the experiment.',
     flag_values=values,
   )
+  replay_step = flags.DEFINE_integer(
+    'replay_step',
+    None,
+    'Shows crops, losses and gradient norms of this update, counted from 1, '
+    'instead of training.',
+    flag_values=values,
+  )
   values['config'].parser = _DraftParser('config')
   flags.set_default(config, default)
   try:
@@ -123,7 +143,8 @@ def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
   validate(result)
   file, variant = _split(values['config'].config_filename)
   name = '-'.join([pathlib.Path(file).stem, *filter(None, [variant])])
-  return result, pathlib.Path(workdir.value or f'runs/{name}')
+  folder = pathlib.Path(workdir.value or f'runs/{name}')
+  return Flags(result, folder, replay_step.value)
 
 
 def describe() -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
@@ -30,6 +31,25 @@ def check_batch_size(batch_size: int) -> int:
       f'{" and ".join(map(str, near))}'
     )
   return batch_size // devices
+
+
+def is_first() -> bool:
+  """Whether this process is the one that writes."""
+  return jax.process_index() == 0
+
+
+def from_first(tree: Any) -> Any:
+  """Returns the first process's arrays, on the host of every process."""
+  if jax.process_count() == 1:
+    return tree
+  return multihost_utils.broadcast_one_to_all(tree)
+
+
+def largest(value: int) -> int:
+  """Returns the largest of all processes' values; a barrier."""
+  if jax.process_count() == 1:
+    return value
+  return int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
 def replicate(tree: Any) -> Any:
