@@ -25,15 +25,17 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
     print(f'Fields and their defaults:\n{config_flag.describe()}')
     return 0
   try:
-    config, workdir, replay_step = config_flag.parse(argv, default)
+    config, workdir, replay_step, processes = config_flag.parse(argv, default)
   except (ConfigError, flags.Error) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   process.prepare()
   # Imported late: the flags are checked before the seconds this takes.
-  from cellseg_jax.training import interrupts, lock, loop, replay
+  from cellseg_jax.training import interrupts, lock, loop, parallel, replay
 
   try:
+    if processes:
+      parallel.join(*processes)
     if replay_step is None:
       loop.train(config, workdir)
     else:

@@ -75,7 +75,7 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(
         preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
         best_fn=score,  # Without it, metrics are not written.
-        # Of saves that were killed. One who only reads may meet one in progress.
+        # Of saves that were killed; to a reader, one may be in progress.
         cleanup_tmp_directories=tell is not None,
         async_options=ocp.AsyncOptions(
           post_finalization_callback=self._write_manifest

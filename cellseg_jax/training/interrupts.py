@@ -1,11 +1,12 @@
 """Signals that ask a run to end: it saves, and says how to go on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import os
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 # Ctrl-C, a scheduler's end of time, and its notice before (SLURM's
 # --signal=USR1).
@@ -28,10 +29,17 @@ class Interrupted(RuntimeError):
 class Interrupts:
   """Notes signals while it is entered; the second one ends the process."""
 
-  def __init__(self) -> None:
-    self.asked = 0  # The number of the signal, once there was one.
-    self._before: dict[int, object] = {}
-    self._at_once = False
+  def __init__(self, share: Callable[[int], int] | None = None) -> None:
+    """Makes a note of no signal.
+
+    Args:
+      share: Of several processes, returns the largest of their values: all end
+        at the same update.
+    """
+    self._share = share
+    self._noted = 0
+    self._before: dict[int, Any] = {}
+    self._raises = False
 
   def __enter__(self) -> 'Interrupts':
     # Python allows handlers in the main thread alone.
@@ -43,22 +51,35 @@ class Interrupts:
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
+  @property
+  def asked(self) -> int:
+    """The number of the signal, once there was one; 0 of several processes."""
+    return 0 if self._share else self._noted
+
   @contextlib.contextmanager
   def at_once(self) -> Iterator[None]:
-    """Lets signals raise `Interrupted` in a block that changes nothing."""
-    if self.asked:
-      raise Interrupted(self.asked)
-    self._at_once = True
+    """Lets signals end a block that changes nothing.
+
+    Of several processes, where one was asked to end before all do; a signal
+    within the block ends the next.
+
+    Raises:
+      Interrupted: There was a signal.
+    """
+    asked = self._share(self._noted) if self._share else self._noted
+    if asked:
+      raise Interrupted(asked)
+    self._raises = self._share is None
     try:
       yield
     finally:
-      self._at_once = False
+      self._raises = False
 
   def _note(self, number: int, frame: FrameType | None) -> None:
-    if self.asked:
+    if self._noted:
       signal.signal(number, signal.SIG_DFL)
       os.kill(os.getpid(), number)
-    self.asked = number
-    if self._at_once:
-      self._at_once = False
+    self._noted = number
+    if self._raises:
+      self._raises = False
       raise Interrupted(number)

@@ -157,7 +157,7 @@ def _make_updates(
     Interrupted: A signal asked to end.
   """
   run = config.training
-  with Interrupts() as interrupts:
+  with Interrupts(parallel.largest_of_all()) as interrupts:
     for step, state, loss, speed in _stretches(
       start, optimizer, config, splits, interrupts
     ):

@@ -31,19 +31,19 @@ def experiment(folder, body, name='mine.py'):
 
 
 def test_without_flags_the_default_runs():
-  config, workdir, _ = parse()
+  config, workdir, *_ = parse()
   assert config == experiments.quickstart()
   assert workdir == pathlib.Path('runs/quickstart')
 
 
 def test_a_config_by_name_and_by_file(tmp_path):
-  config, workdir, _ = parse('--config=case_study', '--config.data.path=cells')
+  config, workdir, *_ = parse('--config=case_study', '--config.data.path=cells')
   assert config == replace(experiments.case_study(), data={'path': 'cells'})
   assert workdir == pathlib.Path('runs/case_study')
   path = experiment(
     tmp_path, 'return Config(training=TrainingConfig(steps=70))'
   )
-  config, workdir, _ = parse(f'--config={path}')
+  config, workdir, *_ = parse(f'--config={path}')
   assert config == replace(Config(), training={'steps': 70})
   assert workdir == pathlib.Path('runs/mine')
   assert parse('--config', str(path))[0] == config
@@ -52,7 +52,7 @@ def test_a_config_by_name_and_by_file(tmp_path):
 def test_a_file_may_hold_variants():
   path = ROOT / 'experiments' / 'ablation.py'
   fields = ('--config.data.path=cells',)
-  config, workdir, _ = parse(f'--config={path}:no_scale', *fields)
+  config, workdir, *_ = parse(f'--config={path}:no_scale', *fields)
   assert config == replace(
     experiments.cells(), data={'path': 'cells'}, augmentation={'scale': 1.0}
   )
@@ -209,3 +209,13 @@ def test_help_lists_every_field(capsys):
   assert '--config.training.crop_size=256' in text
   assert '--config.optimizer.learning_rate=0.001' in text
   assert text.count('--config.') > 50
+
+
+def test_processes_are_named_or_asked_for():
+  assert parse().processes == ()
+  assert parse('--distributed').processes == (None, None, None)
+  three = ('--coordinator_address=a:1', '--num_processes=4', '--process_id=2')
+  assert parse(*three).processes == ('a:1', 4, 2)
+  for some in (three[:2], three[1:], three[2:]):
+    with pytest.raises(ConfigError, match='go together'):
+      parse(*some)
