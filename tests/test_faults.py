@@ -1,16 +1,23 @@
 """Runs that are killed, damaged or diverge: what is lost, and what is said."""
 
+import json
 import random
+import re
 import signal
 import subprocess
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from skimage.io import imread
-from whole_runs import arrays, command, environment, losses, run
+from tiny_networks import use_a_line
+from whole_runs import arrays, command, environment, losses, run, TINY
 
-from cellseg_jax.training import manifest
+from cellseg_jax.config import Config
+from cellseg_jax.datasets.pool import build_pool
+from cellseg_jax.serialization import replace
+from cellseg_jax.training import loop, manifest, replay
 
 
 @pytest.fixture(scope='module')
@@ -112,9 +119,9 @@ def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(
   process.kill()
   process.communicate()
   newest = max(int(p.name) for p in (workdir / 'checkpoints').glob('[0-9]'))
-  for path in (workdir / 'checkpoints' / f'{newest}').rglob('*'):
-    if path.is_file() and path.name != manifest.NAME and path.stat().st_size:
-      break
+  folder = workdir / 'checkpoints' / f'{newest}'
+  named = json.loads((folder / manifest.NAME).read_text())
+  path = max((folder / name for name in named), key=lambda p: p.stat().st_size)
   content = bytearray(path.read_bytes())
   content[-1] ^= 1
   path.write_bytes(content)
@@ -137,25 +144,51 @@ def test_a_second_run_in_the_folder_is_refused(data):
   assert f'another run is at work here (process {process.pid}' in second.stderr
 
 
-def test_a_run_that_diverges_ends_and_can_be_looked_at(data):
-  workdir = data.parent / 'diverged'
-  fields = {
-    'optimizer__learning_rate': 1e30,
-    'optimizer__warmup_fraction': 0,
-    'training__most_skipped': 3,
+def test_a_run_that_only_skips_ends_and_names_the_image(
+  data, tmp_path, monkeypatch, capsys
+):
+  """Of the second image, b, no pixel is finite."""
+
+  def with_nan(images, config):
+    pool = build_pool(images, config)
+    pixels = np.array(pool.pixels)
+    pixels[1, ..., 0] = np.nan
+    return pool.replace(pixels=jnp.asarray(pixels))
+
+  use_a_line(monkeypatch)
+  for module in (loop, replay):
+    monkeypatch.setattr(module, 'build_pool', with_nan)
+  fields = TINY | {
+    'data.path': str(data),
+    'data.cache': str(tmp_path / 'cache'),
+    'model.maps': 'foreground',
+    'decoding.method': 'components',
+    'optimizer.average': 0.0,
+    'training.most_skipped': 2,
   }
-  result = run(command(data, workdir, **fields))
-  assert result.returncode == 3
-  assert '4 updates in a row was not finite, at step 5' in result.stderr
-  assert '--replay_step=5' in result.stderr
-  assert 'updates up to step 2 were skipped' in result.stderr
+  parts = {}
+  for name, value in fields.items():
+    part, field = name.split('.')
+    parts.setdefault(part, {})[field] = value
+  config = replace(Config(), **parts)
+  workdir = tmp_path / 'run'
+  with pytest.raises(loop.TrainingError) as error:
+    loop.train(config, workdir)
+  said = str(error.value)
+  assert 'of 3 updates in a row was not finite, at step ' in said
+  step = int(re.search(r'--replay_step=(\d+)', said)[1])
+  assert re.search(rf'at step {step} in sample \d \(of b\)', said)
+  assert '(of a)' not in said
+  assert 'were skipped' in capsys.readouterr().out
   before = (workdir / 'metrics.jsonl').read_text()
-  shown = run([*command(data, workdir, **fields), '--replay_step=5'])
-  assert shown.returncode == 0, shown.stderr
-  assert 'step 5: loss nan' in shown.stdout
-  assert shown.stdout.count(', alone: loss') == 4
-  assert 'body/conv1: nan' in shown.stdout
-  picture = imread(workdir / 'figures' / 'replay_5.png')
+  assert json.loads(before.splitlines()[-1]) == {'step': step, 'skipped': 3}
+  replay.replay(config, workdir, step)
+  shown = capsys.readouterr().out
+  assert f'step {step}: loss nan' in shown
+  assert shown.count(', alone: loss') == 4
+  assert 'of b, alone: loss nan, gradient norm nan' in shown
+  assert 'slope: nan' in shown
+  picture = imread(workdir / 'figures' / f'replay_{step}.png')
   assert picture.std() > 10
   assert (workdir / 'metrics.jsonl').read_text() == before
 

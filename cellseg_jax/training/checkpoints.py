@@ -27,6 +27,10 @@ from cellseg_jax.model import fcn
 from cellseg_jax.training import manifest
 from cellseg_jax.training.step import TrainState, variables_of, variables_to_use
 
+# What Orbax writes while a checkpoint takes its place; the manifest has them
+# when that is seen to be done.
+_WRITTEN_LAST = ('_CHECKPOINT_METADATA', 'commit_success.txt')
+
 
 class CheckpointError(ValueError):
   """A checkpoint cannot be read, or does not fit its config."""
@@ -89,14 +93,14 @@ class Checkpoints:
     """Runs when all files of a save are written, before it takes its place."""
     folder = pathlib.Path(self._manager.directory)
     (partial,) = folder.glob(f'{self._step}.orbax-checkpoint-tmp*')
-    manifest.write(partial)
+    manifest.write(partial, without=_WRITTEN_LAST)
 
   def __enter__(self) -> 'Checkpoints':
     return self
 
   def __exit__(self, *exception: object) -> None:
-    with self._saving():
-      self._manager.close()
+    self.wait()
+    self._manager.close()
 
   @contextlib.contextmanager
   def _saving(self) -> Iterator[None]:
@@ -104,8 +108,9 @@ class Checkpoints:
     try:
       yield
     except (OSError, ValueError) as error:
+      step, self._step = self._step, None
       raise CheckpointError(
-        f'{self._manager.directory}: the checkpoint of step {self._step} '
+        f'{self._manager.directory}: the checkpoint of step {step} '
         f'cannot be saved ({error}); those before it are kept. Make room if '
         'the disk is full, and start the same command again'
       ) from error
@@ -142,6 +147,9 @@ class Checkpoints:
     """
     with self._saving():
       self._manager.wait_until_finished()
+      if self._step is not None:
+        manifest.write(pathlib.Path(self._manager.directory, f'{self._step}'))
+        self._step = None
 
   def latest_step(self) -> int | None:
     """Returns the last saved step, or None."""
@@ -252,7 +260,7 @@ def _check_all(
     if not path.name.isdecimal():  # A save in progress, or one that was killed.
       continue
     try:
-      manifest.verify(path)
+      manifest.verify(path, perhaps=_WRITTEN_LAST)
       whole += 1
     except (manifest.ManifestError, OSError) as error:
       if path.exists():  # Else a run that goes on has just replaced it.

@@ -86,13 +86,14 @@ def _loss_and_norms(variables, batch: Batch, config: Config):
     return total / jnp.maximum(weight, 1e-6)
 
   value, gradient = jax.value_and_grad(loss)(variables['params'])
-  # The modules within body and head.
-  parts, _ = jax.tree_util.tree_flatten_with_path(
-    gradient, is_leaf=lambda part: 'kernel' in part
-  )
+
+  def is_module(part: object) -> bool:  # One with a kernel, or a parameter.
+    return not isinstance(part, dict) or 'kernel' in part
+
+  parts, _ = jax.tree_util.tree_flatten_with_path(gradient, is_leaf=is_module)
   return value, {
     jax.tree_util.keystr(path, simple=True, separator='/'): (
-      optax.global_norm(part)
+      optax.tree.norm(part)
     )
     for path, part in parts
   }

@@ -1,8 +1,11 @@
 """What a folder held when it was finished, to tell whether it still does."""
 
+from collections.abc import Collection
 import hashlib
 import json
 import pathlib
+
+from cellseg_jax.serialization import replace_text
 
 NAME = 'manifest.json'
 
@@ -11,14 +14,24 @@ class ManifestError(ValueError):
   """A folder is not what it was when it was finished."""
 
 
-def write(folder: pathlib.Path) -> None:
-  """Writes the SHA-256 of every file in a folder to `manifest.json` in it."""
-  text = json.dumps(_digests(folder), indent=1) + '\n'
-  (folder / NAME).write_text(text)
+def write(folder: pathlib.Path, without: Collection[str] = ()) -> None:
+  """Writes the SHA-256 of every file in a folder to `manifest.json` in it.
+
+  Args:
+    folder: With all its files.
+    without: Names of files directly in it that will still change.
+  """
+  digests = _digests(folder)
+  kept = {name: digests[name] for name in digests if name not in without}
+  replace_text(folder / NAME, json.dumps(kept, indent=1) + '\n')
 
 
-def verify(folder: pathlib.Path) -> None:
+def verify(folder: pathlib.Path, perhaps: Collection[str] = ()) -> None:
   """Compares a folder with its manifest.
+
+  Args:
+    folder: What `write` was called with, perhaps by another name now.
+    perhaps: Names of files directly in it that the manifest may lack.
 
   Raises:
     ManifestError: A file is damaged, missing or new, or there is no manifest;
@@ -36,9 +49,9 @@ def verify(folder: pathlib.Path) -> None:
   for name in sorted(expected.keys() | found.keys()):
     if name not in found:
       raise ManifestError(f'{folder / name} is missing')
-    if name not in expected:
+    if name not in expected and name not in perhaps:
       raise ManifestError(f'{folder / name} does not belong there')
-    if found[name] != expected[name]:
+    if found[name] != expected.get(name, found[name]):
       raise ManifestError(f'{folder / name} is damaged')
 
 

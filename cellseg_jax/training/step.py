@@ -201,7 +201,7 @@ def train_step(
     )
     updated = updated.replace(average=average)
   finite = jax.numpy.isfinite(total) & jax.numpy.isfinite(
-    optax.global_norm(grads)
+    optax.tree.norm(grads)
   )
   kept = jax.tree.map(
     lambda new, old: jax.numpy.where(finite, new, old), updated, state
