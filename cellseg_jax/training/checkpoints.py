@@ -74,11 +74,21 @@ class Checkpoints:
       n=1,
       keep_checkpoints_without_metrics=False,
     )
+    folder.mkdir(parents=True, exist_ok=True)
+    # Of several processes each that opens a folder does so alone.
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=this,
+      active_processes={this},
+      barrier_sync_key_prefix=f'process{this}',
+    )
     self._manager = ocp.CheckpointManager(
       folder,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
         best_fn=score,  # Without it, metrics are not written.
+        create=False,
+        multiprocessing_options=alone,
         # Of saves that were killed; to a reader, one may be in progress.
         cleanup_tmp_directories=tell is not None,
         async_options=ocp.AsyncOptions(
