@@ -189,6 +189,9 @@ class TrainingConfig:
   checkpoint_every: int = 100
   # Most steps in one compiled call; 0 is 1 on CPUs and 20 elsewhere.
   steps_per_call: int = 0
+  # Most updates in a row that are skipped since their loss or gradient is not
+  # finite; one more ends the run.
+  most_skipped: int = 10
   # Validation metric that names the best checkpoint.
   best_metric: str = 'roc_auc'
 

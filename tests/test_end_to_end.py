@@ -80,7 +80,7 @@ def test_a_finished_run_says_so_and_changes_nothing(data, trained):
   before = (workdir / 'metrics.jsonl').read_text()
   result = run(command(data, workdir))
   assert result.returncode == 0
-  assert 'Going on from step 12 of 12' in result.stdout
+  assert 'holds this run, finished: 12 steps' in result.stdout
   assert (workdir / 'metrics.jsonl').read_text() == before
 
 

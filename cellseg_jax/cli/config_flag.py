@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pathlib
 import re
 import runpy
+from typing import NamedTuple
 
 from absl import flags
 from ml_collections import config_dict, config_flags
@@ -23,8 +24,29 @@ from cellseg_jax.validation import validate
 USAGE = """[--config=EXPERIMENT] [--workdir=DIR] [--config.PART.FIELD=VALUE]...
 
 Trains a cell segmenter. Started again with the same flags, an interrupted run
-goes on where its last checkpoint was saved.
+goes on where its last checkpoint was saved. With --replay_step=N nothing is
+trained: the crops, losses and gradient norms of update N are shown. One of
+several processes is told of the others by --coordinator_address=HOST:PORT
+--num_processes=N --process_id=I, or asks SLURM, Open MPI or Kubernetes with
+--distributed.
 """
+
+
+class Flags(NamedTuple):
+  """What the flags of a training run say.
+
+  Attributes:
+    config: The configuration, validated.
+    workdir: The folder of the run.
+    replay_step: The update to show instead of training; None trains.
+    processes: Address of the first process, how many there are and which this
+      is; () for one process, Nones where the cluster is to be asked.
+  """
+
+  config: Config
+  workdir: pathlib.Path
+  replay_step: int | None
+  processes: tuple[str | None, int | None, int | None] | tuple[()]
 
 
 class _DraftParser(ConfigFileFlagParser):
@@ -79,15 +101,12 @@ def _read(path: str) -> object:
     ) from error
 
 
-def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
+def parse(argv: Sequence[str], default: str) -> Flags:
   """Reads the flags of a training run.
 
   Args:
     argv: The program's name, then its arguments.
     default: The experiment without `--config`: a file or a name.
-
-  Returns:
-    The configuration, validated, and the folder of the run.
 
   Raises:
     ConfigError: A field is unknown, of another type, or impossible.
@@ -111,6 +130,31 @@ def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
     'Folder of the run; by default runs/ and the name of the experiment.',
     flag_values=values,
   )
+  replay_step = flags.DEFINE_integer(
+    'replay_step',
+    None,
+    'Shows crops, losses and gradient norms of this update, counted from 1, '
+    'instead of training.',
+    flag_values=values,
+  )
+  distributed = flags.DEFINE_bool(
+    'distributed',
+    False,
+    'One of several processes, which SLURM, Open MPI or Kubernetes knows of.',
+    flag_values=values,
+  )
+  address = flags.DEFINE_string(
+    'coordinator_address',
+    None,
+    'One of several processes: host and port of the first one.',
+    flag_values=values,
+  )
+  processes = flags.DEFINE_integer(
+    'num_processes', None, 'How many processes there are.', flag_values=values
+  )
+  process = flags.DEFINE_integer(
+    'process_id', None, 'Which of them this is, from 0.', flag_values=values
+  )
   values['config'].parser = _DraftParser('config')
   flags.set_default(config, default)
   try:
@@ -123,7 +167,14 @@ def parse(argv: Sequence[str], default: str) -> tuple[Config, pathlib.Path]:
   validate(result)
   file, variant = _split(values['config'].config_filename)
   name = '-'.join([pathlib.Path(file).stem, *filter(None, [variant])])
-  return result, pathlib.Path(workdir.value or f'runs/{name}')
+  folder = pathlib.Path(workdir.value or f'runs/{name}')
+  given = (address.value, processes.value, process.value)
+  if any(value is not None for value in given) and None in given:
+    raise ConfigError(
+      '--coordinator_address, --num_processes and --process_id go together'
+    )
+  several = distributed.value or address.value is not None
+  return Flags(result, folder, replay_step.value, given if several else ())
 
 
 def describe() -> str:

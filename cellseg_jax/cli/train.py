@@ -17,27 +17,36 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
     default: The experiment without `--config`: a file or a name.
 
   Returns:
-    0; or 2 for faulty flags or data, 3 where training could not go on.
+    0; or 2 for faulty flags or data, 3 where training could not go on, and 128
+    and the number of the signal where one asked it to end.
   """
   if {'--help', '-h', '--helpfull'} & set(argv[1:]):
     print(f'usage: {argv[0]} {config_flag.USAGE}')
     print(f'Fields and their defaults:\n{config_flag.describe()}')
     return 0
   try:
-    config, workdir = config_flag.parse(argv, default)
+    config, workdir, replay_step, processes = config_flag.parse(argv, default)
   except (ConfigError, flags.Error) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   process.prepare()
   # Imported late: the flags are checked before the seconds this takes.
-  from cellseg_jax.training import loop
+  from cellseg_jax.training import interrupts, lock, loop, parallel, replay
 
   try:
-    loop.train(config, workdir)
-  except loop.BAD_INPUT as error:
+    if processes:
+      parallel.join(*processes)
+    if replay_step is None:
+      loop.train(config, workdir)
+    else:
+      replay.replay(config, workdir, replay_step)
+  except (*loop.BAD_INPUT, lock.LockedError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   except loop.TrainingError as error:
     print(f'error: {error}', file=sys.stderr)
     return 3
+  except interrupts.Interrupted as interrupted:
+    print(interrupted, file=sys.stderr)
+    return interrupted.exit_code
   return 0

@@ -68,6 +68,30 @@ def augmentation(
   _save(figure, path)
 
 
+def crops(
+  path: str | pathlib.Path,
+  images: np.ndarray,
+  targets: np.ndarray,
+  weights: np.ndarray,
+) -> None:
+  """Draws the crops of an update, a row each: pixels, targets, weights.
+
+  Args:
+    path: PNG to write.
+    images: Normalised intensities, (N, S, S, C).
+    targets: (N, S, S, M), 0 to 1; the foreground is drawn.
+    weights: (N, S, S), non-negative.
+  """
+  figure, axes = _panels(images.shape[1:3], len(images), 3)
+  rows = zip(images, targets, weights, strict=True)
+  for number, (image, target, weight) in enumerate(rows):
+    own = axes[3 * number : 3 * number + 3]
+    _show(own[0], _shown(image), f'Sample {number}')
+    _show(own[1], target[..., 0], 'Its target')
+    _show(own[2], weight / max(weight.max(), 1e-6), 'Its weight')
+  _save(figure, path)
+
+
 def composite(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
   """Colours an image by the probability of being cell.
 

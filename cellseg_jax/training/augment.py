@@ -23,11 +23,13 @@ class Batch(NamedTuple):
     images: float32 (N, S, S, C), normalised.
     targets: float32 (N, S, S, M), 0 to 1.
     weights: float32 (N, S, S), non-negative.
+    sources: int32 (N,), the place in the pool of the image each was cut from.
   """
 
   images: jax.Array
   targets: jax.Array
   weights: jax.Array
+  sources: jax.Array
 
 
 def augment(
@@ -62,7 +64,7 @@ def _crop(
   crop = _read(pool, index, coordinates)
   channels = pool.channels
   image = change_intensity(intensity, crop[..., :channels], config)
-  return Batch(image, crop[..., channels:-1], crop[..., -1])
+  return Batch(image, crop[..., channels:-1], crop[..., -1], index)
 
 
 def _choose_cell(

@@ -1,8 +1,16 @@
-"""Checkpoints: the only module that knows Orbax."""
+"""Checkpoints: the only module that knows Orbax.
 
-from collections.abc import Mapping
+A checkpoint takes its place when it is whole, with a list of the SHA-256 of all
+its files (`manifest`); it is compared with these before it is read. The last
+two are kept, so that there is one to go on from when the last is damaged, and
+the best.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import math
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -16,7 +24,12 @@ from orbax.checkpoint.checkpoint_managers import (
 
 from cellseg_jax.config import Config
 from cellseg_jax.model import fcn
+from cellseg_jax.training import manifest
 from cellseg_jax.training.step import TrainState, variables_of, variables_to_use
+
+# What Orbax writes while a checkpoint takes its place; the manifest has them
+# when that is seen to be done.
+_WRITTEN_LAST = ('_CHECKPOINT_METADATA', 'commit_success.txt')
 
 
 class CheckpointError(ValueError):
@@ -31,13 +44,26 @@ class Checkpoints:
   leaving it waits for the save in progress.
   """
 
-  def __init__(self, folder: str | pathlib.Path, best_metric: str):
+  def __init__(
+    self,
+    folder: str | pathlib.Path,
+    best_metric: str,
+    tell: Callable[[str], None] | None = None,
+  ):
     """Opens or creates the folder.
 
     Args:
       folder: Where the checkpoints lie, one sub-folder a step.
       best_metric: The metric whose largest value is best.
+      tell: For the one who trains: called with a sentence for each damaged
+        checkpoint, which is moved aside; without it a damaged checkpoint is an
+        error.
+
+    Raises:
+      CheckpointError: A checkpoint is damaged, or every one is.
     """
+    folder = pathlib.Path(folder).absolute()
+    _check_all(folder, tell)
     self._metric = best_metric
 
     def score(metrics: Mapping[str, float]) -> float:
@@ -48,20 +74,56 @@ class Checkpoints:
       n=1,
       keep_checkpoints_without_metrics=False,
     )
+    folder.mkdir(parents=True, exist_ok=True)
+    # Of several processes each that opens a folder does so alone.
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=this,
+      active_processes={this},
+      barrier_sync_key_prefix=f'process{this}',
+    )
     self._manager = ocp.CheckpointManager(
-      pathlib.Path(folder).absolute(),
+      folder,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+        preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
         best_fn=score,  # Without it, metrics are not written.
+        create=False,
+        multiprocessing_options=alone,
+        # Of saves that were killed; to a reader, one may be in progress.
+        cleanup_tmp_directories=tell is not None,
+        async_options=ocp.AsyncOptions(
+          post_finalization_callback=self._write_manifest
+        ),
       ),
       item_names=('variables', 'training'),
     )
+    self._step: int | None = None  # Of the save in progress.
+
+  def _write_manifest(self) -> None:
+    """Runs when all files of a save are written, before it takes its place."""
+    folder = pathlib.Path(self._manager.directory)
+    (partial,) = folder.glob(f'{self._step}.orbax-checkpoint-tmp*')
+    manifest.write(partial, without=_WRITTEN_LAST)
 
   def __enter__(self) -> 'Checkpoints':
     return self
 
   def __exit__(self, *exception: object) -> None:
+    self.wait()
     self._manager.close()
+
+  @contextlib.contextmanager
+  def _saving(self) -> Iterator[None]:
+    """Tells of a save that failed, perhaps in another thread, for people."""
+    try:
+      yield
+    except (OSError, ValueError) as error:
+      step, self._step = self._step, None
+      raise CheckpointError(
+        f'{self._manager.directory}: the checkpoint of step {step} '
+        f'cannot be saved ({error}); those before it are kept. Make room if '
+        'the disk is full, and start the same command again'
+      ) from error
 
   def save(
     self, state: TrainState, metrics: Mapping[str, float] | None = None
@@ -74,24 +136,42 @@ class Checkpoints:
     """
     # A copy: the arrays' own memory is donated to the next step.
     host = jax.tree.map(lambda x: np.array(x, copy=True), state)
-    self._manager.save(
-      int(host.step),
-      args=ocp.args.Composite(
-        variables=ocp.args.StandardSave(variables_to_use(host)),
-        training=ocp.args.StandardSave(_rest(host)),
-      ),
-      metrics=dict(metrics or {}),
-      force=True,
-    )
+    self.wait()
+    with self._saving():
+      self._step = int(host.step)
+      self._manager.save(
+        self._step,
+        args=ocp.args.Composite(
+          variables=ocp.args.StandardSave(variables_to_use(host)),
+          training=ocp.args.StandardSave(_rest(host)),
+        ),
+        metrics=dict(metrics or {}),
+        force=True,
+      )
+
+  def wait(self) -> None:
+    """Waits for the save in progress.
+
+    Raises:
+      CheckpointError: It failed; those before it are kept.
+    """
+    with self._saving():
+      self._manager.wait_until_finished()
+      if self._step is not None:
+        manifest.write(pathlib.Path(self._manager.directory, f'{self._step}'))
+        self._step = None
 
   def latest_step(self) -> int | None:
     """Returns the last saved step, or None."""
     return self._manager.latest_step()
 
+  def steps(self) -> list[int]:
+    """Returns all saved steps, increasing."""
+    return sorted(self._manager.all_steps())
+
   def best_step(self) -> int | None:
     """Returns the step of the best metric, else the last, or None."""
-    # The metrics of a save in progress are not there to be read.
-    self._manager.wait_until_finished()
+    self.wait()  # The metrics of a save in progress are not there to be read.
     scores = {
       step: self.metrics(step).get(self._metric)
       for step in self._manager.all_steps()
@@ -135,6 +215,8 @@ class Checkpoints:
     latest = training['latest'] if like.average else variables
     return TrainState(
       step=training['step'],
+      skipped=training['skipped'],
+      skipped_in_a_row=training['skipped_in_a_row'],
       params=latest['params'],
       batch_stats=latest.get('batch_stats', {}),
       opt_state=training['opt_state'],
@@ -179,6 +261,42 @@ class Checkpoints:
       ) from error
 
 
+def _check_all(
+  folder: pathlib.Path, tell: Callable[[str], None] | None
+) -> None:
+  """Compares all checkpoints with their manifests; see `Checkpoints`."""
+  damaged, whole = {}, 0
+  for path in sorted(folder.glob('[0-9]*')):
+    if not path.name.isdecimal():  # A save in progress, or one that was killed.
+      continue
+    try:
+      manifest.verify(path, perhaps=_WRITTEN_LAST)
+      whole += 1
+    except (manifest.ManifestError, OSError) as error:
+      if path.exists():  # Else a run that goes on has just replaced it.
+        damaged[path] = error
+  for path, error in damaged.items():
+    if tell is None or not whole:
+      advice = (
+        'started again, the same training command goes on from the one before'
+        if whole
+        else 'there is no other; to start anew, choose another --workdir'
+      )
+      raise CheckpointError(
+        f'the checkpoint of step {path.name} cannot be trusted: {error}; '
+        f'{advice}'
+      ) from error
+    aside = folder.with_name(f'{folder.name}_damaged') / path.name
+    aside.parent.mkdir(exist_ok=True)
+    if aside.exists():
+      shutil.rmtree(aside)
+    path.rename(aside)
+    tell(
+      f'the checkpoint of step {path.name} cannot be trusted: {error}; it was '
+      f'moved to {aside}, and the one before is used'
+    )
+
+
 def _check_shape(path: Any, like: np.ndarray, found: np.ndarray) -> None:
   if like.shape != found.shape:
     raise ValueError(
@@ -188,7 +306,12 @@ def _check_shape(path: Any, like: np.ndarray, found: np.ndarray) -> None:
 
 
 def _rest(state: TrainState) -> dict[str, Any]:
-  rest = {'step': state.step, 'opt_state': state.opt_state}
+  rest = {
+    'step': state.step,
+    'skipped': state.skipped,
+    'skipped_in_a_row': state.skipped_in_a_row,
+    'opt_state': state.opt_state,
+  }
   if state.average:
     rest['latest'] = variables_of(state)
   return rest

@@ -15,21 +15,18 @@ from cellseg_jax import serialization
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load, Splits
 from cellseg_jax.datasets.pool import build_pool
-from cellseg_jax.evaluation.assess import scalars
 from cellseg_jax.images.formats import ImageFileError
 from cellseg_jax.images.labels import LabelError
 from cellseg_jax.inference.load import load_best, load_variables
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training import parallel
-from cellseg_jax.training.checkpoints import CheckpointError, Checkpoints
-from cellseg_jax.training.progress import MetricsLog, progress_bar
+from cellseg_jax.training.checkpoints import CheckpointError
+from cellseg_jax.training.examine import examine
+from cellseg_jax.training.interrupts import Interrupted, Interrupts
+from cellseg_jax.training.record import NoRecord, Record
 from cellseg_jax.training.resolve import resolve
-from cellseg_jax.training.results import (
-  evaluate_step,
-  write_evaluation,
-  write_results,
-)
+from cellseg_jax.training.results import evaluate_step, write_results
 from cellseg_jax.training.step import (
   init_state,
   state_from,
@@ -62,7 +59,9 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
     ConfigError: A field is impossible, or the folder holds another run.
     LabelError: Training images or labels are faulty.
     CheckpointError, FileNotFoundError: `training.init_from` cannot be used.
-    TrainingError: The loss is no longer finite.
+    TrainingError: Too many losses or gradients in a row were not finite.
+    Interrupted: A signal asked to end; the state is saved.
+    LockedError: Another process trains in the folder.
   """
   validate(config)
   parallel.check_batch_size(config.training.batch_size)
@@ -73,23 +72,27 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   run = config.training
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
   state = start_state(config, optimizer)
-  _describe(splits, config)
-  # Only now: a run that is refused leaves no folder behind.
-  workdir.mkdir(parents=True, exist_ok=True)
-  if not (workdir / 'config.json').exists():
-    serialization.save(config, workdir / 'config.json')
+  first = parallel.is_first()
+  with (Record if first else NoRecord)(workdir, config) as record:
+    record.say(_description(splits, config))
+    # The folder is the first process's alone to read.
+    state = parallel.from_first(record.last_state(state))
+    if int(state.step) < run.steps:
+      record.begin(state)
+      _make_updates(state, optimizer, config, splits, record)
+    if not first:
+      return {}
+    return _finish(workdir, splits, record)
 
-  with Checkpoints(workdir / 'checkpoints', run.best_metric) as checkpoints:
-    last = checkpoints.latest_step()
-    if last is not None:
-      print(f'Going on from step {last} of {run.steps} in {workdir}')
-    if last != run.steps:
-      if last is not None:
-        state = checkpoints.restore(last, state)
-      _make_updates(state, optimizer, config, workdir, splits, checkpoints)
+
+def _finish(
+  workdir: pathlib.Path, splits: Splits, record: Record
+) -> dict[str, Any]:
+  """Evaluates and draws the best model; returns its evaluation."""
+  record.wait()
   model, step = load_best(workdir)
   evaluation = write_results(workdir, model, step, splits)
-  _summarize(workdir, evaluation)
+  record.say(_summary(workdir, evaluation))
   return evaluation
 
 
@@ -136,7 +139,7 @@ class _Stretch(NamedTuple):
 
   step: int
   state: TrainState
-  loss: float
+  loss: float | None  # Mean of the finite ones, if any.
   images_per_second: float
 
 
@@ -144,40 +147,40 @@ def _make_updates(
   start: TrainState,
   optimizer: optax.GradientTransformation,
   config: Config,
-  workdir: pathlib.Path,
   splits: Splits,
-  checkpoints: Checkpoints,
+  record: Record,
 ) -> None:
-  """Makes the updates that are left; logs, evaluates and saves on the way."""
+  """Makes the updates that are left; records, evaluates and saves on the way.
+
+  Raises:
+    TrainingError: Too many updates in a row were skipped.
+    Interrupted: A signal asked to end.
+  """
   run = config.training
-  schedule = optimizer_lib.learning_rate_schedule(config.optimizer, run.steps)
-  first = int(start.step)
-  log = MetricsLog(workdir / 'metrics.jsonl', first)
-  with progress_bar(first, run.steps) as bar:
-    bar.set_postfix_str('compiling')
+  with Interrupts(parallel.largest_of_all()) as interrupts:
     for step, state, loss, speed in _stretches(
-      start, optimizer, config, splits
+      start, optimizer, config, splits, interrupts
     ):
-      if not math.isfinite(loss):
-        raise TrainingError(_not_finite(loss, step, checkpoints.latest_step()))
-      rate = float(schedule(step - 1))
-      log.write(step, loss=loss, learning_rate=rate, images_per_second=speed)
-      bar.set_postfix_str(f'loss {loss:.4f}, {speed:.1f} images/s')
-      bar.update(step - bar.n)
-      if step % run.evaluate_every == 0 or step == run.steps:
-        evaluation = evaluate_step(_model(state, config), step, splits)
-        values = {
-          split: scalars(evaluation[split])
-          for split in ('validation', 'training')
-        }
-        log.write(step, **values)
-        bar.write(_line(step, values))
-        metrics = {**values['validation'], **evaluation['settings']}
-        if checkpoints.is_best(metrics):
-          write_evaluation(workdir / 'evaluation.json', evaluation)
-        checkpoints.save(state, metrics)
+      record.updates(state, loss, speed)
+      if int(state.skipped_in_a_row) > run.most_skipped:
+        record.save(state)
+        raise TrainingError(_not_finite(state, splits, config))
+      evaluation = None
+      try:
+        with interrupts.at_once():
+          if step % run.evaluate_every == 0 or step == run.steps:
+            evaluation = evaluate_step(_model(state, config), step, splits)
+      except Interrupted as interrupted:
+        record.save(state)
+        raise Interrupted(
+          interrupted.number,
+          f'interrupted and saved at step {step} of {run.steps}; the same '
+          'command goes on from there',
+        ) from None
+      if evaluation:
+        record.evaluated(state, evaluation)
       elif step % run.checkpoint_every == 0:
-        checkpoints.save(state)
+        record.save(state)
 
 
 def _stretches(
@@ -185,10 +188,15 @@ def _stretches(
   optimizer: optax.GradientTransformation,
   config: Config,
   splits: Splits,
+  interrupts: Interrupts,
 ) -> Iterator[_Stretch]:
-  """Makes updates; yields whenever one is to be logged, evaluated or saved."""
+  """Makes updates; yields whenever one is to be logged, evaluated or saved.
+
+  Also when the run is asked to end.
+  """
   run = config.training
-  call = steps_per_call(config)
+  first = int(state.step)
+  call = math.gcd(steps_per_call(config), first)
   advance = parallel.parallel_steps(
     functools.partial(
       train_step,
@@ -198,7 +206,6 @@ def _stretches(
     ),
     call,
   )
-  first = int(state.step)
   state = parallel.replicate(state)
   pool = parallel.replicate(build_pool(splits.train, config))
   intervals = (run.log_every, run.evaluate_every, run.checkpoint_every)
@@ -207,8 +214,14 @@ def _stretches(
   for step in range(first + call, run.steps + 1, call):
     state, loss = advance(state, pool)
     losses.append(loss)
-    if step == run.steps or any(step % every == 0 for every in intervals):
-      mean = float(np.mean(jax.device_get(losses)))
+    if (
+      step == run.steps
+      or interrupts.asked
+      or any(step % every == 0 for every in intervals)
+    ):
+      made = np.concatenate(jax.device_get(losses))
+      finite = made[np.isfinite(made)]
+      mean = float(finite.mean()) if finite.size else None
       images = len(losses) * call * run.batch_size
       yield _Stretch(step, state, mean, images / (time.monotonic() - start))
       losses = []
@@ -239,40 +252,44 @@ def _model(state: TrainState, config: Config) -> Model:
   return Model(variables, {}, config)
 
 
-def _line(step: int, values: dict[str, dict[str, float]]) -> str:
-  parts = (
-    f'{split} AUC {v["roc_auc"]:.4f}, F1 {v["f1"]:.3f}'
-    for split, v in values.items()
-  )
-  return f'step {step}: {"; ".join(parts)}'
-
-
-def _not_finite(loss: float, step: int, last: int | None) -> str:
-  kept = f'the checkpoint of step {last} is kept' if last else 'none was saved'
+def _not_finite(state: TrainState, splits: Splits, config: Config) -> str:
+  """Says which samples of the last update were not finite, and what to do."""
+  step, count = int(state.step), int(state.skipped_in_a_row)
+  state = jax.device_get(state)
+  found = examine(state, build_pool(splits.train, config), config, step)
+  guilty = [
+    f'{number} (of {splits.train[source].name})'
+    for number, source in enumerate(found.batch.sources)
+    if not found.alone[number].finite
+  ]
+  where = f'in sample {", ".join(guilty)}' if guilty else 'in no sample alone'
   return (
-    f'the loss is {loss} at step {step}; {kept}. Lower '
+    f'the loss or the gradient of {count} updates in a row was not finite, at '
+    f'step {step} {where}; the state before them is saved. See what it was '
+    f'made from with --replay_step={step}; lower '
     'config.optimizer.learning_rate, or set config.optimizer.clip_norm to 1'
   )
 
 
-def _describe(splits: Splits, config: Config) -> None:
-  """Prints what is trained on, and what is odd about it."""
-  for warning in splits.warnings:
-    print(f'Warning: {warning}')
+def _description(splits: Splits, config: Config) -> str:
+  """Says what is trained on, and what is odd about it."""
+  warnings = [f'Warning: {warning}' for warning in splits.warnings]
   cells = sum(len(np.unique(im.labels[im.labels > 0])) for im in splits.train)
-  print(
-    f'Training on {len(splits.train)} images with {cells} cells; choosing on '
-    f'{splits.validation_source} ({len(splits.validation)} images); '
-    f'images are seen at {config.data.resample:g} of their size',
-    flush=True,
+  return '\n'.join(
+    [
+      *warnings,
+      f'Training on {len(splits.train)} images with {cells} cells; choosing on '
+      f'{splits.validation_source} ({len(splits.validation)} images); '
+      f'images are seen at {config.data.resample:g} of their size',
+    ]
   )
 
 
-def _summarize(workdir: pathlib.Path, evaluation: dict[str, Any]) -> None:
-  """Prints what was reached, and where to look."""
+def _summary(workdir: pathlib.Path, evaluation: dict[str, Any]) -> str:
+  """Says what was reached, and where to look."""
   validation = evaluation['validation']
   settings = ', '.join(f'{k} {v:g}' for k, v in evaluation['settings'].items())
-  print(
+  return (
     f'Best at step {evaluation["step"]}, on {evaluation["validation_source"]}: '
     f'ROC AUC {validation["roc_auc"]:.4f}, '
     f'TPR {validation["tpr_at_fpr"]["0.05"]:.3f} at FPR 0.05, '
@@ -280,6 +297,5 @@ def _summarize(workdir: pathlib.Path, evaluation: dict[str, Any]) -> None:
     f'({settings})\n'
     f'Pictures: {workdir / "figures"}\n'
     f'Figures of merit: {workdir / "evaluation.json"}\n'
-    f'Segment more images: cellseg segment --model {workdir} --out OUT PATH...',
-    flush=True,
+    f'Segment more images: cellseg segment --model {workdir} --out OUT PATH...'
   )

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
@@ -30,6 +31,59 @@ def check_batch_size(batch_size: int) -> int:
       f'{" and ".join(map(str, near))}'
     )
   return batch_size // devices
+
+
+def join(
+  coordinator_address: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+) -> None:
+  """Joins the processes of a run; before any other use of JAX.
+
+  Args:
+    coordinator_address: Host and port of the first process; None finds all
+      three from SLURM, Open MPI or Kubernetes.
+    num_processes: How many there are.
+    process_id: Which this is, from 0.
+
+  Raises:
+    ConfigError: They do not find each other.
+  """
+  try:
+    jax.distributed.initialize(
+      coordinator_address,
+      num_processes,
+      process_id,
+      # Seconds after which the others end when one is gone.
+      heartbeat_timeout_seconds=30,
+    )
+  except (RuntimeError, ValueError) as error:
+    raise ConfigError(
+      'the processes of this run do not find each other '
+      f'({error}); give all of them the same --coordinator_address and '
+      '--num_processes, and each its own --process_id from 0'
+    ) from error
+
+
+def is_first() -> bool:
+  """Whether this process is the one that writes."""
+  return jax.process_index() == 0
+
+
+def from_first(tree: Any) -> Any:
+  """Returns the first process's arrays, on the host of every process."""
+  if jax.process_count() == 1:
+    return tree
+  return multihost_utils.broadcast_one_to_all(tree)
+
+
+def largest_of_all() -> Callable[[int], int] | None:
+  """Returns what tells the largest of all processes' values; None if alone."""
+  if jax.process_count() == 1:
+    return None
+  return lambda value: int(
+    multihost_utils.process_allgather(np.int32(value)).max()
+  )
 
 
 def replicate(tree: Any) -> Any:

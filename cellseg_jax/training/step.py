@@ -8,7 +8,7 @@ import optax
 from cellseg_jax.config import Config
 from cellseg_jax.datasets.pool import Pool
 from cellseg_jax.model import fcn
-from cellseg_jax.training.augment import augment
+from cellseg_jax.training.augment import augment, Batch
 from cellseg_jax.training.losses import weighted_cross_entropy
 
 
@@ -22,11 +22,16 @@ class TrainState:
     batch_stats: Its running batch statistics; empty without batch
       normalisation.
     opt_state: The optimiser's state.
+    skipped: int32 (), updates that were not made since their loss or gradient
+      was not finite.
+    skipped_in_a_row: int32 (), how many of the last updates these were.
     average: Running average of the variables; empty unless the optimiser's
       config asks for it.
   """
 
   step: jax.Array
+  skipped: jax.Array
+  skipped_in_a_row: jax.Array
   params: fcn.Variables
   batch_stats: fcn.Variables
   opt_state: optax.OptState
@@ -49,12 +54,15 @@ def state_from(
   optimizer: optax.GradientTransformation,
 ) -> TrainState:
   """Returns the state before the first update of given variables."""
+  # Arrays of their own: a buffer that is donated must not be there twice.
+  step, skipped, in_a_row = (jax.numpy.zeros((), 'int32') for _ in range(3))
   return TrainState(
-    step=jax.numpy.zeros((), jax.numpy.int32),
+    step=step,
+    skipped=skipped,
+    skipped_in_a_row=in_a_row,
     params=variables['params'],
     batch_stats=variables.get('batch_stats', {}),
     opt_state=optimizer.init(variables['params']),
-    # Copied: a buffer that is donated must not be in the state twice.
     average=jax.tree.map(jax.numpy.array, dict(variables))
     if config.optimizer.average
     else {},
@@ -109,6 +117,35 @@ def sample_keys(seed: int, step: jax.Array, samples: jax.Array) -> jax.Array:
   return jax.vmap(lambda sample: jax.random.fold_in(at_step, sample))(samples)
 
 
+def draw(
+  step: jax.Array, samples: jax.Array, pool: Pool, config: Config
+) -> Batch:
+  """Draws the crops of an update.
+
+  Args:
+    step: int32 (), the update.
+    samples: int32 (N,), places in the global batch.
+    pool: The training images.
+    config: Seed, augmentation and crop size.
+  """
+  keys = sample_keys(config.training.seed, step, samples)
+  return augment(keys, pool, config.augmentation, config.training.crop_size)
+
+
+def loss_sums(
+  variables: fcn.Variables,
+  batch: Batch,
+  config: Config,
+  axis_name: str | None = None,
+) -> tuple[jax.Array, tuple[jax.Array, fcn.Variables]]:
+  """Returns a batch's sum of losses, of weights, and the running statistics."""
+  logits, batch_stats = fcn.apply_train(
+    config.model, variables, batch.images, axis_name
+  )
+  total, weight = weighted_cross_entropy(logits, batch.targets, batch.weights)
+  return total, (weight, batch_stats)
+
+
 def train_step(
   state: TrainState,
   pool: Pool,
@@ -122,7 +159,8 @@ def train_step(
   """Makes one update from freshly drawn crops.
 
   The gradient is that of one weighted mean over the global batch: sums of
-  gradients and of weights are added over devices before they are divided.
+  gradients and of weights are added over devices before they are divided. Where
+  the loss or the gradient is not finite, only the counts change.
 
   Args:
     state: The state before.
@@ -137,16 +175,11 @@ def train_step(
     The state after, and the loss, float32 ().
   """
   samples = device * batch_size + jax.numpy.arange(batch_size)
-  keys = sample_keys(config.training.seed, state.step, samples)
-  batch = augment(keys, pool, config.augmentation, config.training.crop_size)
+  batch = draw(state.step, samples, pool, config)
 
   def loss_sum(params):
     variables = {'params': params, 'batch_stats': state.batch_stats}
-    logits, batch_stats = fcn.apply_train(
-      config.model, variables, batch.images, axis_name
-    )
-    total, weight = weighted_cross_entropy(logits, batch.targets, batch.weights)
-    return total, (weight, batch_stats)
+    return loss_sums(variables, batch, config, axis_name)
 
   (total, (weight, batch_stats)), grads = jax.value_and_grad(
     loss_sum, has_aux=True
@@ -157,8 +190,7 @@ def train_step(
   weight = jax.numpy.maximum(weight, 1e-6)
   grads = jax.tree.map(lambda g: g / weight, grads)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  updated = TrainState(
-    step=state.step + 1,
+  updated = state.replace(
     params=optax.apply_updates(state.params, updates),
     batch_stats=batch_stats,
     opt_state=opt_state,
@@ -168,4 +200,14 @@ def train_step(
       state.average, variables_of(updated), state.step, config.optimizer.average
     )
     updated = updated.replace(average=average)
-  return updated, total / weight
+  finite = jax.numpy.isfinite(total) & jax.numpy.isfinite(
+    optax.tree.norm(grads)
+  )
+  kept = jax.tree.map(
+    lambda new, old: jax.numpy.where(finite, new, old), updated, state
+  )
+  return kept.replace(
+    step=state.step + 1,
+    skipped=state.skipped + ~finite,
+    skipped_in_a_row=jax.numpy.where(finite, 0, state.skipped_in_a_row + 1),
+  ), total / weight

@@ -31,19 +31,19 @@ def experiment(folder, body, name='mine.py'):
 
 
 def test_without_flags_the_default_runs():
-  config, workdir = parse()
+  config, workdir, *_ = parse()
   assert config == experiments.quickstart()
   assert workdir == pathlib.Path('runs/quickstart')
 
 
 def test_a_config_by_name_and_by_file(tmp_path):
-  config, workdir = parse('--config=case_study', '--config.data.path=cells')
+  config, workdir, *_ = parse('--config=case_study', '--config.data.path=cells')
   assert config == replace(experiments.case_study(), data={'path': 'cells'})
   assert workdir == pathlib.Path('runs/case_study')
   path = experiment(
     tmp_path, 'return Config(training=TrainingConfig(steps=70))'
   )
-  config, workdir = parse(f'--config={path}')
+  config, workdir, *_ = parse(f'--config={path}')
   assert config == replace(Config(), training={'steps': 70})
   assert workdir == pathlib.Path('runs/mine')
   assert parse('--config', str(path))[0] == config
@@ -52,7 +52,7 @@ def test_a_config_by_name_and_by_file(tmp_path):
 def test_a_file_may_hold_variants():
   path = ROOT / 'experiments' / 'ablation.py'
   fields = ('--config.data.path=cells',)
-  config, workdir = parse(f'--config={path}:no_scale', *fields)
+  config, workdir, *_ = parse(f'--config={path}:no_scale', *fields)
   assert config == replace(
     experiments.cells(), data={'path': 'cells'}, augmentation={'scale': 1.0}
   )
@@ -104,7 +104,7 @@ def test_the_workdir_is_taken_as_given():
 
 
 def test_fields_of_every_type_are_set():
-  config, _ = parse(
+  config, *_ = parse(
     '--config.training.steps=70',
     '--config.optimizer.learning_rate=3e-4',
     '--config.augmentation.scale=2',
@@ -124,7 +124,7 @@ def test_fields_of_every_type_are_set():
 
 
 def test_a_value_may_follow_a_space():
-  config, _ = parse('--config.training.steps', '70')
+  config, *_ = parse('--config.training.steps', '70')
   assert config.training.steps == 70
 
 
@@ -136,7 +136,7 @@ def test_overrides_do_not_outlive_a_call():
 def test_a_default_file_is_found_from_any_folder(tmp_path):
   code = (
     'import sys; from cellseg_jax.cli import config_flag as c; '
-    'print(*c.parse(["prog"], sys.argv[1]))'
+    'print(*c.parse(["prog"], sys.argv[1])[:2])'
   )
   result = subprocess.run(
     [sys.executable, '-c', code, ROOT / 'experiments' / 'quickstart.py'],
@@ -209,3 +209,13 @@ def test_help_lists_every_field(capsys):
   assert '--config.training.crop_size=256' in text
   assert '--config.optimizer.learning_rate=0.001' in text
   assert text.count('--config.') > 50
+
+
+def test_processes_are_named_or_asked_for():
+  assert parse().processes == ()
+  assert parse('--distributed').processes == (None, None, None)
+  three = ('--coordinator_address=a:1', '--num_processes=4', '--process_id=2')
+  assert parse(*three).processes == ('a:1', 4, 2)
+  for some in (three[:2], three[1:], three[2:]):
+    with pytest.raises(ConfigError, match='go together'):
+      parse(*some)

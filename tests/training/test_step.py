@@ -21,8 +21,10 @@ from cellseg_jax.datasets.pool import Pool
 from cellseg_jax.serialization import replace
 from cellseg_jax.training import loop, parallel
 from cellseg_jax.training.augment import augment
+from cellseg_jax.training.examine import examine
 from cellseg_jax.training.optimizer import make_optimizer
 from cellseg_jax.training.step import (
+  draw,
   init_state,
   sample_keys,
   train_step,
@@ -58,6 +60,8 @@ def state_of(variables, optimizer, step=0):
   params = jax.tree.map(jnp.asarray, variables['params'])
   return TrainState(
     step=jnp.int32(step),
+    skipped=jnp.int32(0),
+    skipped_in_a_row=jnp.int32(0),
     params=params,
     batch_stats=variables.get('batch_stats', {}),
     opt_state=optimizer.init(params),
@@ -340,3 +344,46 @@ def test_without_an_average_the_weights_are_used(monkeypatch):
   state = init_state(CONFIG, optax.sgd(0.5))
   assert state.average == {}
   assert variables_to_use(state) == variables_of(state)
+
+
+def with_nan(pool):
+  """The pool, with a second image that is not finite."""
+  pixels = np.array(pool.pixels)
+  pixels[1, ..., 0] = np.nan
+  return pool.replace(pixels=jnp.asarray(pixels))
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted(monkeypatch, pool):
+  use_a_line(monkeypatch)
+  optimizer = make_optimizer(CONFIG.optimizer, 100)
+  state, pool = state_of(LINE, optimizer), with_nan(pool)
+  step = quick.jit(step_function(optimizer, batch_size=1))
+  sources = []
+  for number in range(12):
+    drawn = draw(number, np.arange(1), pool, CONFIG)
+    sources.append(int(drawn.sources[0]))
+    before, (state, loss) = state, step(state, pool)
+    assert int(state.step) == number + 1
+    changed = [
+      not np.array_equal(one, other)
+      for one, other in zip(
+        jax.tree.leaves((before.params, before.opt_state)),
+        jax.tree.leaves((state.params, state.opt_state)),
+        strict=True,
+      )
+    ]
+    assert np.isfinite(loss) == any(changed) == (sources[-1] == 0)
+    assert int(state.skipped) == sum(sources)
+    in_a_row = 0 if sources[-1] == 0 else int(before.skipped_in_a_row) + 1
+    assert int(state.skipped_in_a_row) == in_a_row
+  assert 0 < sum(sources) < 12
+
+
+def test_the_samples_that_are_not_finite_are_named(monkeypatch, pool):
+  use_a_line(monkeypatch)
+  optimizer = make_optimizer(CONFIG.optimizer, 100)
+  found = examine(state_of(LINE, optimizer), with_nan(pool), CONFIG, 1)
+  guilty = [not figures.finite for figures in found.alone]
+  np.testing.assert_array_equal(guilty, found.batch.sources == 1)
+  assert 0 < sum(guilty) < len(guilty)
+  assert not found.whole.finite

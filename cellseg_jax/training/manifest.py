@@ -1,0 +1,66 @@
+"""What a folder held when it was finished, to tell whether it still does."""
+
+from collections.abc import Collection
+import hashlib
+import json
+import pathlib
+
+from cellseg_jax.serialization import replace_text
+
+NAME = 'manifest.json'
+
+
+class ManifestError(ValueError):
+  """A folder is not what it was when it was finished."""
+
+
+def write(folder: pathlib.Path, without: Collection[str] = ()) -> None:
+  """Writes the SHA-256 of every file in a folder to `manifest.json` in it.
+
+  Args:
+    folder: With all its files.
+    without: Names of files directly in it that will still change.
+  """
+  digests = _digests(folder)
+  kept = {name: digests[name] for name in digests if name not in without}
+  replace_text(folder / NAME, json.dumps(kept, indent=1) + '\n')
+
+
+def verify(folder: pathlib.Path, perhaps: Collection[str] = ()) -> None:
+  """Compares a folder with its manifest.
+
+  Args:
+    folder: What `write` was called with, perhaps by another name now.
+    perhaps: Names of files directly in it that the manifest may lack.
+
+  Raises:
+    ManifestError: A file is damaged, missing or new, or there is no manifest;
+      names the first such file.
+  """
+  try:
+    expected = json.loads((folder / NAME).read_text())
+  except FileNotFoundError:
+    raise ManifestError(f'{folder / NAME} is missing') from None
+  except ValueError as error:
+    raise ManifestError(f'{folder / NAME} is damaged ({error})') from error
+  found = _digests(folder)
+  if not isinstance(expected, dict):
+    raise ManifestError(f'{folder / NAME} is damaged')
+  for name in sorted(expected.keys() | found.keys()):
+    if name not in found:
+      raise ManifestError(f'{folder / name} is missing')
+    if name not in expected and name not in perhaps:
+      raise ManifestError(f'{folder / name} does not belong there')
+    if found[name] != expected.get(name, found[name]):
+      raise ManifestError(f'{folder / name} is damaged')
+
+
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+  """Returns the SHA-256 of every file by its path in the folder."""
+  digests = {}
+  for path in sorted(folder.rglob('*')):
+    if path.is_file() and path != folder / NAME:
+      with open(path, 'rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+      digests[path.relative_to(folder).as_posix()] = digest
+  return digests

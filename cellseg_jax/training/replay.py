@@ -1,0 +1,93 @@
+"""One update of a run, computed again and shown."""
+
+import functools
+import pathlib
+
+import jax
+import numpy as np
+
+from cellseg_jax.config import Config, ConfigError
+from cellseg_jax.datasets.load import load
+from cellseg_jax.datasets.pool import build_pool, Pool
+from cellseg_jax.evaluation import figures
+from cellseg_jax.training import optimizer as optimizer_lib
+from cellseg_jax.training.checkpoints import Checkpoints
+from cellseg_jax.training.examine import examine
+from cellseg_jax.training.loop import check_workdir, start_state
+from cellseg_jax.training.resolve import resolve
+from cellseg_jax.training.step import train_step, TrainState
+from cellseg_jax.validation import validate
+
+
+def replay(config: Config, workdir: str | pathlib.Path, step: int) -> None:
+  """Prints losses and gradient norms of an update, and draws its crops.
+
+  The state before it is that of the checkpoint before it, with the updates
+  between made again on one device; nothing of the run is changed but
+  `figures/replay_STEP.png`.
+
+  Args:
+    config: The run's.
+    workdir: Its folder.
+    step: The update, counted from 1.
+
+  Raises:
+    ConfigError: There is no such update, or the folder holds another run.
+    CheckpointError, LabelError, OSError: As `train`.
+  """
+  validate(config)
+  workdir = pathlib.Path(workdir)
+  if not 1 <= step <= config.training.steps:
+    raise ConfigError(
+      f'--replay_step must be 1 to {config.training.steps}, found {step}'
+    )
+  splits = load(config.data)
+  config = resolve(config, splits.train, splits.pixel_size)
+  check_workdir(workdir, config)
+  pool = build_pool(splits.train, config)
+  state = _state_before(step, workdir, config, pool)
+  found = examine(state, pool, config, step)
+  print(f'step {step}: {_line(found.whole)}')
+  for number, source in enumerate(found.batch.sources):
+    name = splits.train[source].name
+    print(f'  sample {number}, of {name}, alone: {_line(found.alone[number])}')
+  print('Gradient norm by part:')
+  for part, norm in found.whole.norms.items():
+    print(f'  {part}: {norm:.4g}')
+  path = workdir / 'figures' / f'replay_{step}.png'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figures.crops(path, *found.batch[:3])
+  print(f'Crops, targets and weights: {path}')
+
+
+def _line(figures_of) -> str:
+  return f'loss {figures_of.loss:.4f}, gradient norm {figures_of.norm:.4g}'
+
+
+def _state_before(
+  step: int, workdir: pathlib.Path, config: Config, pool: Pool
+) -> TrainState:
+  """Returns the state that an update begins with."""
+  optimizer = optimizer_lib.make_optimizer(
+    config.optimizer, config.training.steps
+  )
+  state = start_state(config, optimizer)
+  folder = workdir / 'checkpoints'
+  if folder.is_dir():
+    with Checkpoints(folder, config.training.best_metric) as checkpoints:
+      before = [s for s in checkpoints.steps() if s < step]
+      if before:
+        state = checkpoints.restore(max(before), state)
+  make = jax.jit(
+    functools.partial(
+      train_step,
+      config=config,
+      optimizer=optimizer,
+      batch_size=config.training.batch_size,
+    ),
+    donate_argnums=0,
+  )
+  print(f'from step {int(state.step)}', flush=True)
+  for _ in range(int(state.step), step - 1):
+    state, _ = make(state, pool)
+  return jax.tree.map(np.asarray, state)
