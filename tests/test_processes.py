@@ -49,7 +49,8 @@ def processes(arguments, count, devices=2):
   finally:
     for process in started:
       process.kill()
-      process.communicate()
+      process.wait()
+      process.stdout.close()
 
 
 @pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
