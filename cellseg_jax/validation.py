@@ -159,6 +159,7 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('training.log_every', training.log_every, 1, math.inf),
     ('training.evaluate_every', training.evaluate_every, 1, math.inf),
     ('training.checkpoint_every', training.checkpoint_every, 1, math.inf),
+    ('training.most_skipped', training.most_skipped, 0, math.inf),
     ('training.steps_per_call', training.steps_per_call, 0, 10_000),
     ('decoding.threshold', config.decoding.threshold, 0, 1),
     ('decoding.centre_share', config.decoding.centre_share, -1, 1),

@@ -56,7 +56,10 @@ def check_equal(workdir, expected):
   assert losses(workdir) == losses(other)
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  'number',
+  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_a_run_that_is_asked_to_end_saves_and_goes_on(data, expected, number):
   workdir = data.parent / f'asked{number}'
   arguments = command(data, workdir)
@@ -92,6 +95,7 @@ def kill_at_random(data, workdir, times, seed):
   return killed, run(arguments)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_the_same(data, expected):
   workdir = data.parent / 'killed'
   killed, result = kill_at_random(data, workdir, times=3, seed=0)

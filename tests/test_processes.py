@@ -73,6 +73,7 @@ def test_processes_train_as_one(data, tmp_path, count):
   assert 'holds this run, finished' in result.stdout
 
 
+@pytest.mark.slow
 def test_when_one_is_gone_all_end_and_the_same_command_goes_on(data, tmp_path):
   workdir = tmp_path / 'run'
   arguments = command(data, workdir, training__batch_size=4)

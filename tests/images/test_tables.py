@@ -125,6 +125,10 @@ def test_a_merge_that_fails_leaves_the_old_tables(tmp_path):
   assert names == {tables.PARTS, 'cells.csv', 'cells.parquet'}
 
 
+# Arrow may free memory by a pool after it is no longer set: pools stay alive.
+KEPT = []
+
+
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path, monkeypatch):
   measured = table('a')
   many = {name: np.tile(column, 30) for name, column in measured.items()}
@@ -134,6 +138,7 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path, monkeypatch):
   before = pa.default_memory_pool()
   for copies in (2, 20):
     pool = pa.proxy_memory_pool(before)
+    KEPT.append(pool)
     pa.set_memory_pool(pool)
     try:
       tables.merge_parts([part] * copies, tmp_path)
