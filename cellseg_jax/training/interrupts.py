@@ -1,7 +1,6 @@
 """Signals that ask a run to end: it saves, and says how to go on."""
 
-from collections.abc import Callable, Iterator
-import contextlib
+from collections.abc import Callable
 import os
 import signal
 import threading
@@ -39,7 +38,6 @@ class Interrupts:
     self._share = share
     self._noted = 0
     self._before: dict[int, Any] = {}
-    self._raises = False
 
   def __enter__(self) -> 'Interrupts':
     # Python allows handlers in the main thread alone.
@@ -56,30 +54,15 @@ class Interrupts:
     """The number of the signal, once there was one; 0 of several processes."""
     return 0 if self._share else self._noted
 
-  @contextlib.contextmanager
-  def at_once(self) -> Iterator[None]:
-    """Lets signals end a block that changes nothing.
+  def agreed(self) -> int:
+    """Returns the number of the signal that one of the processes was sent.
 
-    Of several processes, where one was asked to end before all do; a signal
-    within the block ends the next.
-
-    Raises:
-      Interrupted: There was a signal.
+    All must ask at the same update; 0 where there was none.
     """
-    asked = self._share(self._noted) if self._share else self._noted
-    if asked:
-      raise Interrupted(asked)
-    self._raises = self._share is None
-    try:
-      yield
-    finally:
-      self._raises = False
+    return self._share(self._noted) if self._share else self._noted
 
   def _note(self, number: int, frame: FrameType | None) -> None:
     if self._noted:
       signal.signal(number, signal.SIG_DFL)
       os.kill(os.getpid(), number)
     self._noted = number
-    if self._raises:
-      self._raises = False
-      raise Interrupted(number)

@@ -165,22 +165,19 @@ def _make_updates(
       if int(state.skipped_in_a_row) > run.most_skipped:
         record.save(state)
         raise TrainingError(_not_finite(state, splits, config))
-      evaluation = None
-      try:
-        with interrupts.at_once():
-          if step % run.evaluate_every == 0 or step == run.steps:
-            evaluation = evaluate_step(_model(state, config), step, splits)
-      except Interrupted as interrupted:
+      asked = interrupts.agreed()
+      # Also when asked to end: else the run that goes on would lack it.
+      if step % run.evaluate_every == 0 or step == run.steps:
+        evaluation = evaluate_step(_model(state, config), step, splits)
+        record.evaluated(state, evaluation)
+      elif asked or step % run.checkpoint_every == 0:
         record.save(state)
+      if asked:
         raise Interrupted(
-          interrupted.number,
+          asked,
           f'interrupted and saved at step {step} of {run.steps}; the same '
           'command goes on from there',
-        ) from None
-      if evaluation:
-        record.evaluated(state, evaluation)
-      elif step % run.checkpoint_every == 0:
-        record.save(state)
+        )
 
 
 def _stretches(
