@@ -5,18 +5,16 @@ import random
 import re
 import signal
 import subprocess
-import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from skimage.io import imread
 from tiny_networks import use_a_line
-from whole_runs import arrays, command, environment, losses, run, TINY
+from whole_runs import arrays, command, losses, run, start, wait_for
 
-from cellseg_jax.config import Config
+from cellseg_jax.cli import config_flag
 from cellseg_jax.datasets.pool import build_pool
-from cellseg_jax.serialization import replace
 from cellseg_jax.training import loop, manifest, replay
 
 
@@ -27,24 +25,6 @@ def expected(data):
   result = run(command(data, workdir))
   assert result.returncode == 0, result.stderr
   return arrays(workdir), workdir
-
-
-def start(arguments):
-  return subprocess.Popen(
-    arguments,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    env=environment(1),
-  )
-
-
-def wait_for(path, process):
-  until = time.monotonic() + 300
-  while not path.exists():
-    assert process.poll() is None, process.stdout.read()
-    assert time.monotonic() < until
-    time.sleep(0.01)
 
 
 def check_equal(workdir, expected):
@@ -162,20 +142,16 @@ def test_a_run_that_only_skips_ends_and_names_the_image(
   use_a_line(monkeypatch)
   for module in (loop, replay):
     monkeypatch.setattr(module, 'build_pool', with_nan)
-  fields = TINY | {
-    'data.path': str(data),
-    'data.cache': str(tmp_path / 'cache'),
-    'model.maps': 'foreground',
-    'decoding.method': 'components',
-    'optimizer.average': 0.0,
-    'training.most_skipped': 2,
-  }
-  parts = {}
-  for name, value in fields.items():
-    part, field = name.split('.')
-    parts.setdefault(part, {})[field] = value
-  config = replace(Config(), **parts)
   workdir = tmp_path / 'run'
+  arguments = command(
+    data,
+    workdir,
+    model__maps='foreground',
+    decoding__method='components',
+    optimizer__average=0.0,
+    training__most_skipped=2,
+  )
+  config = config_flag.parse(arguments[1:], 'quickstart').config
   with pytest.raises(loop.TrainingError) as error:
     loop.train(config, workdir)
   said = str(error.value)

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = 'cellseg_jax'
 
 LAYERS = (
-  ('config', 'serialization', 'validation', 'experiments', 'images'),
+  ('cache', 'config', 'serialization', 'validation', 'experiments', 'images'),
   ('datasets', 'model'),
   ('training', 'inference', 'evaluation'),
   ('export',),

@@ -2,12 +2,11 @@
 
 import contextlib
 import socket
-import subprocess
 import time
 
 import numpy as np
 import pytest
-from whole_runs import command, environment, losses, run, STEPS
+from whole_runs import command, losses, run, start, STEPS, wait_for
 
 # As in `test_devices`: updates in proportion to the gradient.
 STEADY = {
@@ -35,13 +34,7 @@ def processes(arguments, count, devices=2):
     f'--num_processes={count}',
   ]
   started = [
-    subprocess.Popen(
-      [*common, f'--process_id={number}'],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      env=environment(devices),
-    )
+    start([*common, f'--process_id={number}'], devices)
     for number in range(count)
   ]
   try:
@@ -78,11 +71,7 @@ def test_when_one_is_gone_all_end_and_the_same_command_goes_on(data, tmp_path):
   workdir = tmp_path / 'run'
   arguments = command(data, workdir, training__batch_size=4)
   with processes(arguments, 2) as started:
-    until = time.monotonic() + 300
-    while not (workdir / 'checkpoints' / '3').exists():
-      assert all(process.poll() is None for process in started)
-      assert time.monotonic() < until
-      time.sleep(0.01)
+    wait_for(workdir / 'checkpoints' / '3', *started)
     started[1].kill()
     gone = time.monotonic()
     said, _ = started[0].communicate(timeout=120)

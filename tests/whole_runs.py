@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import time
@@ -72,21 +71,33 @@ def run(arguments, devices=1):
   )
 
 
-def kill_after_a_checkpoint(arguments, workdir, devices):
-  """Starts a run and kills it when its first checkpoint is whole."""
-  process = subprocess.Popen(
+def start(arguments, devices=1):
+  """Starts a command on so many CPU devices; what it says is kept."""
+  return subprocess.Popen(
     arguments,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
     env=environment(devices),
   )
+
+
+def wait_for(path, *processes):
+  """Waits until running processes have made a file or folder."""
   until = time.monotonic() + 300
-  while not (workdir / 'checkpoints' / '3').exists():
-    assert process.poll() is None
+  while not path.exists():
+    for process in processes:
+      assert process.poll() is None, process.stdout.read()
     assert time.monotonic() < until
     time.sleep(0.01)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
+
+
+def kill_after_a_checkpoint(arguments, workdir, devices):
+  """Starts a run and kills it when its first checkpoint is whole."""
+  process = start(arguments, devices)
+  wait_for(workdir / 'checkpoints' / '3', process)
+  process.kill()
+  process.communicate()
 
 
 def arrays(workdir):

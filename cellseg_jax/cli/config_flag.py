@@ -6,11 +6,11 @@ are, a frozen configuration is set through a draft, and a configuration may be
 named instead of given by its file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import pathlib
 import re
 import runpy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_dict, config_flags
@@ -137,6 +137,31 @@ def parse(argv: Sequence[str], default: str) -> Flags:
     'instead of training.',
     flag_values=values,
   )
+  processes = _define_processes(values)
+  values['config'].parser = _DraftParser('config')
+  flags.set_default(config, default)
+  try:
+    rest = values(argv)[1:]
+  except flags.IllegalFlagValueError as error:
+    raise ConfigError(str(error).removeprefix('flag ')) from error
+  if rest:
+    raise ConfigError(f'unexpected argument {rest[0]!r}; flags begin with --')
+  result = serialization.from_dict(config.value.to_dict())
+  validate(result)
+  file, variant = _split(values['config'].config_filename)
+  name = '-'.join([pathlib.Path(file).stem, *filter(None, [variant])])
+  folder = pathlib.Path(workdir.value or f'runs/{name}')
+  return Flags(result, folder, replay_step.value, processes())
+
+
+def _define_processes(
+  values: flags.FlagValues,
+) -> Callable[[], tuple[Any, ...]]:
+  """Defines the flags of several processes.
+
+  Returns:
+    What gives `Flags.processes` once the flags are parsed.
+  """
   distributed = flags.DEFINE_bool(
     'distributed',
     False,
@@ -155,26 +180,17 @@ def parse(argv: Sequence[str], default: str) -> Flags:
   process = flags.DEFINE_integer(
     'process_id', None, 'Which of them this is, from 0.', flag_values=values
   )
-  values['config'].parser = _DraftParser('config')
-  flags.set_default(config, default)
-  try:
-    rest = values(argv)[1:]
-  except flags.IllegalFlagValueError as error:
-    raise ConfigError(str(error).removeprefix('flag ')) from error
-  if rest:
-    raise ConfigError(f'unexpected argument {rest[0]!r}; flags begin with --')
-  result = serialization.from_dict(config.value.to_dict())
-  validate(result)
-  file, variant = _split(values['config'].config_filename)
-  name = '-'.join([pathlib.Path(file).stem, *filter(None, [variant])])
-  folder = pathlib.Path(workdir.value or f'runs/{name}')
-  given = (address.value, processes.value, process.value)
-  if any(value is not None for value in given) and None in given:
-    raise ConfigError(
-      '--coordinator_address, --num_processes and --process_id go together'
-    )
-  several = distributed.value or address.value is not None
-  return Flags(result, folder, replay_step.value, given if several else ())
+
+  def given() -> tuple[Any, ...]:
+    three = (address.value, processes.value, process.value)
+    if any(value is not None for value in three) and None in three:
+      raise ConfigError(
+        '--coordinator_address, --num_processes and --process_id go together'
+      )
+    several = distributed.value or address.value is not None
+    return three if several else ()
+
+  return given
 
 
 def describe() -> str:

@@ -10,6 +10,8 @@ import pathlib
 import platform
 import sys
 
+from cellseg_jax.cache import user_cache
+
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
@@ -59,8 +61,7 @@ def keep_compiled_programs() -> pathlib.Path | None:
 
   if jax.config.jax_compilation_cache_dir:
     return None
-  base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  folder = pathlib.Path(base, 'cellseg_jax', 'compiled', _host())
+  folder = user_cache() / 'compiled' / _host()
   try:
     # The programs are executed: nobody else may write there.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

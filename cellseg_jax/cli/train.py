@@ -31,7 +31,7 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
     return 2
   process.prepare()
   # Imported late: the flags are checked before the seconds this takes.
-  from cellseg_jax.training import interrupts, lock, loop, parallel, replay
+  from cellseg_jax.training import interrupts, loop, parallel, replay
 
   try:
     if processes:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
       loop.train(config, workdir)
     else:
       replay.replay(config, workdir, replay_step)
-  except (*loop.BAD_INPUT, lock.LockedError) as error:
+  except loop.BAD_INPUT as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   except loop.TrainingError as error:

@@ -14,6 +14,7 @@ import tempfile
 
 import tensorflow_datasets as tfds
 
+from cellseg_jax.cache import user_cache
 from cellseg_jax.config import ConfigError, DataConfig
 from cellseg_jax.datasets.builder import LabelledImages
 
@@ -56,9 +57,7 @@ def cache_folder(data: DataConfig) -> pathlib.Path:
   Raises:
     ConfigError: It cannot be made or written to.
   """
-  base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  root = pathlib.Path(data.cache or pathlib.Path(base) / 'cellseg_jax')
-  root = root.expanduser().resolve()
+  root = pathlib.Path(data.cache or user_cache()).expanduser().resolve()
   try:
     root.mkdir(parents=True, exist_ok=True)
   except OSError as error:

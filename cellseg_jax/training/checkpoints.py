@@ -158,7 +158,8 @@ class Checkpoints:
     with self._saving():
       self._manager.wait_until_finished()
       if self._step is not None:
-        manifest.write(pathlib.Path(self._manager.directory, f'{self._step}'))
+        folder = pathlib.Path(self._manager.directory)
+        manifest.complete(folder / f'{self._step}')
         self._step = None
 
   def latest_step(self) -> int | None:

@@ -24,6 +24,7 @@ from cellseg_jax.training import parallel
 from cellseg_jax.training.checkpoints import CheckpointError
 from cellseg_jax.training.examine import examine
 from cellseg_jax.training.interrupts import Interrupted, Interrupts
+from cellseg_jax.training.lock import LockedError
 from cellseg_jax.training.record import NoRecord, Record
 from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.results import evaluate_step, write_results
@@ -41,8 +42,16 @@ class TrainingError(RuntimeError):
   """The run cannot go on; its last good checkpoint is kept."""
 
 
-# What faulty flags, files or labels raise; their messages are for people.
-BAD_INPUT = (ConfigError, ImageFileError, LabelError, CheckpointError, OSError)
+# What faulty flags, files, labels or folders raise; their messages are for
+# people.
+BAD_INPUT = (
+  ConfigError,
+  ImageFileError,
+  LabelError,
+  CheckpointError,
+  LockedError,
+  OSError,
+)
 
 
 def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:

@@ -21,9 +21,13 @@ def write(folder: pathlib.Path, without: Collection[str] = ()) -> None:
     folder: With all its files.
     without: Names of files directly in it that will still change.
   """
-  digests = _digests(folder)
-  kept = {name: digests[name] for name in digests if name not in without}
-  replace_text(folder / NAME, json.dumps(kept, indent=1) + '\n')
+  _write(folder, _digests(folder, without))
+
+
+def complete(folder: pathlib.Path) -> None:
+  """Adds the files that the manifest lacks; the others are not read again."""
+  known = json.loads((folder / NAME).read_text())
+  _write(folder, known | _digests(folder, known))
 
 
 def verify(folder: pathlib.Path, perhaps: Collection[str] = ()) -> None:
@@ -55,12 +59,18 @@ def verify(folder: pathlib.Path, perhaps: Collection[str] = ()) -> None:
       raise ManifestError(f'{folder / name} is damaged')
 
 
-def _digests(folder: pathlib.Path) -> dict[str, str]:
-  """Returns the SHA-256 of every file by its path in the folder."""
+def _write(folder: pathlib.Path, digests: dict[str, str]) -> None:
+  replace_text(folder / NAME, json.dumps(digests, indent=1) + '\n')
+
+
+def _digests(
+  folder: pathlib.Path, without: Collection[str] = ()
+) -> dict[str, str]:
+  """Returns the SHA-256 of the other files by their paths in the folder."""
   digests = {}
   for path in sorted(folder.rglob('*')):
-    if path.is_file() and path != folder / NAME:
+    name = path.relative_to(folder).as_posix()
+    if path.is_file() and name != NAME and name not in without:
       with open(path, 'rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
-      digests[path.relative_to(folder).as_posix()] = digest
+        digests[name] = hashlib.file_digest(file, 'sha256').hexdigest()
   return digests

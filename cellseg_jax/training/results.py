@@ -18,8 +18,7 @@ from cellseg_jax.evaluation.evaluate import roc_from
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.serialization import replace_text
-from cellseg_jax.training.augment import augment
-from cellseg_jax.training.step import sample_keys
+from cellseg_jax.training.step import draw
 
 # Validation images drawn; more would take longer than anyone looks.
 MOST_DRAWN = 4
@@ -123,10 +122,8 @@ def _draw_augmentation(
 ) -> None:
   """Draws a training image beside a crop of it, as training sees it."""
   pool = build_pool([labelled], config)
-  keys = sample_keys(config.training.seed, 0, np.arange(1))
-  size = config.training.crop_size
-  draw = jax.jit(augment, static_argnums=(2, 3))
-  batch = jax.device_get(draw(keys, pool, config.augmentation, size))
+  first = jax.jit(draw, static_argnums=3)(0, np.arange(1), pool, config)
+  batch = jax.device_get(first)
   figures.augmentation(
     path,
     labelled.image,

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import dataclasses
 import functools
 import pathlib
-import sys
 import tempfile
 from typing import Any
 
@@ -149,21 +148,21 @@ def quality(arguments: argparse.Namespace) -> Any:
 def grow(arguments: argparse.Namespace) -> Any:
   """How time and memory grow with what is given."""
   model, image = arguments.model, arguments.image
-  kinds: dict[str, tuple[Callable[..., Make], tuple[int, ...]]] = {
+  kinds: dict[str, tuple[Callable[..., object], tuple[int, ...]]] = {
     'pixels to labels, side': (
-      functools.partial(functools.partial, growth.whole_image, model, image),
+      functools.partial(growth.whole_image, model, image),
       (256, 512, 1024, 2048, 4096, 8192),
     ),
     'maps of 256x256, batch': (
-      functools.partial(functools.partial, growth.batch, model, image),
+      functools.partial(growth.batch, model, image),
       (1, 4, 16, 64),
     ),
     'decoding 2048x2048, cells': (
-      functools.partial(functools.partial, growth.decoding),
+      growth.decoding,
       (10, 100, 1000, 10_000),
     ),
     'training step, images of 512x512': (
-      functools.partial(functools.partial, growth.training_images),
+      growth.training_images,
       (7, 70, 700),
     ),
   }
@@ -172,7 +171,8 @@ def grow(arguments: argparse.Namespace) -> Any:
     print(f'\n{name}', flush=True)
     found[name] = {}
     for size in sizes:
-      timing = compare({'ours': make(size)}, rounds=3)['ours']
+      at_size = functools.partial(make, size)
+      timing = compare({'ours': at_size}, rounds=3)['ours']
       print(
         f'{size}: {timing.failed or f"{timing.median:.3f} s"}, first call '
         f'{timing.first:.1f} s, peak {timing.peak / 1e6:.0f} MB',
@@ -274,11 +274,8 @@ def _frame(data: pathlib.Path | None) -> np.ndarray:
 
 def _train(workdir: pathlib.Path) -> str:
   print('Training a model on simulated images', flush=True)
-  command = [sys.executable, str(processes.ROOT / 'run_train.py')]
-  command += ['--config=cells', f'--workdir={workdir}']
-  command += ['--config.data.dataset=simulated_colonies']
-  command += ['--config.training.steps=200']
-  processes.run(command)
+  dataset = 'data.dataset=simulated_colonies'
+  processes.run(processes.train_command(workdir, dataset, steps=200))
   return str(workdir)
 
 

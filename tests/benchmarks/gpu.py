@@ -21,8 +21,6 @@ import numpy as np
 
 from benchmarks import networks, processes, records
 from benchmarks.side_by_side import compare
-from cellseg_jax.evaluation import scores
-from cellseg_jax.images import formats
 
 STEPS = 20  # Training steps a call.
 AIM = 0.989
@@ -91,9 +89,7 @@ def _timed(makes: Mapping[str, Callable], images: int) -> dict[str, Any]:
 
 def _labels(data: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
   images = _sets(data)[0]
-  model = folder / 'short'
-  if not (model / 'evaluation.json').exists():
-    _train(images, model, steps=240)
+  model = _short_run(images, folder)
   image = iio.imread(min((images / 'validation' / 'images').iterdir()))
   found = {}
   for batch in (1, 8, 32):
@@ -126,17 +122,11 @@ def _full(images: pathlib.Path, workdir: pathlib.Path) -> dict[str, Any]:
   out = workdir / 'labels'
   command = [*processes.CELLSEG, 'segment', '--model', workdir, '--out', out]
   processes.run([*command, images / 'validation' / 'images'])
-  pooled = scores.metrics(
-    scores.pool(
-      [
-        scores.count(
-          formats.read_labels(path),
-          formats.read_labels(out / f'{path.stem}.tif'),
-        )
-        for path in formats.list_images(images / 'validation' / 'labels')
-      ]
-    )
-  )
+  report = workdir / 'scores.json'
+  command = [*processes.CELLSEG, 'evaluate', '--predictions', out]
+  command += ['--labels', images / 'validation' / 'labels', '--json', report]
+  processes.run(command)
+  pooled = json.loads(report.read_text())['pooled']
   kept = ('merged', 'split', 'missed', 'extra', 'true')
   return {
     'seconds': ended.wall,
@@ -200,9 +190,7 @@ def _digest(workdir: pathlib.Path) -> str:
 
 def _precision(images: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
   """Scores one model with maps of half and of full precision."""
-  model = folder / 'short'
-  if not (model / 'evaluation.json').exists():
-    _train(images, model, steps=240)
+  model = _short_run(images, folder)
   out = folder / 'precision.json'
   script = pathlib.Path(__file__).with_name('precision.py')
   processes.run([sys.executable, script, f'{model}={images}', '--json', out])
@@ -222,6 +210,14 @@ def _profile() -> dict[str, Any]:
   return {'operations': work, 'per_second': rates}
 
 
+def _short_run(images: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+  """Returns the folder of a run of 240 steps, trained if it is not there."""
+  workdir = folder / 'short'
+  if not (workdir / 'evaluation.json').exists():
+    _train(images, workdir, steps=240)
+  return workdir
+
+
 def _train(
   images: pathlib.Path,
   workdir: pathlib.Path,
@@ -229,14 +225,7 @@ def _train(
   environment: Mapping[str, str] | None = None,
 ) -> processes.Ended:
   """Trains `experiments/cells.py`, at its own length unless told otherwise."""
-  root = processes.ROOT
-  command = [sys.executable, root / 'run_train.py']
-  command += [f'--config={root / "experiments" / "cells.py"}']
-  command += [f'--workdir={workdir}', f'--config.data.path={images}']
-  if steps:
-    command += [f'--config.training.steps={steps}']
-    command += [f'--config.training.evaluate_every={steps}']
-    command += [f'--config.training.checkpoint_every={steps}']
+  command = processes.train_command(workdir, f'data.path={images}', steps=steps)
   return processes.run(command, environment)
 
 

@@ -15,7 +15,8 @@ import imageio.v3 as iio
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[2]
-CELLSEG = [sys.executable, '-c', 'from cellseg_jax.cli.main import run; run()']
+PROGRAM = 'from cellseg_jax.cli.main import run; raise SystemExit(run())'
+CELLSEG = [sys.executable, '-c', PROGRAM]
 
 
 class Ended(NamedTuple):
@@ -58,6 +59,33 @@ def run(
         f'{command[0]} exited with {process.returncode}: {last}'
       )
   return Ended(wall, used.ru_utime + used.ru_stime, 1024 * used.ru_maxrss)
+
+
+def train_command(
+  workdir: pathlib.Path, *fields: str, steps: int = 0, every: int = 0
+) -> list[str]:
+  """Returns the command that trains `experiments/cells.py`.
+
+  Args:
+    workdir: Folder of the run.
+    *fields: More of its flags, such as 'data.path=DIR' for --config.data.path.
+    steps: Updates; 0 leaves them as they are.
+    every: Updates between evaluations and checkpoints; 0 is only at the end.
+  """
+  if steps:
+    every = every or steps
+    fields += (
+      f'training.steps={steps}',
+      f'training.evaluate_every={every}',
+      f'training.checkpoint_every={every}',
+    )
+  return [
+    sys.executable,
+    str(ROOT / 'run_train.py'),
+    f'--config={ROOT / "experiments" / "cells.py"}',
+    f'--workdir={workdir}',
+    *(f'--config.{field}' for field in fields),
+  ]
 
 
 def start_up(
@@ -137,17 +165,14 @@ def time_to_quality(
   """
   with tempfile.TemporaryDirectory() as folder:
     place = pathlib.Path(folder)
-    command = [sys.executable, ROOT / 'run_train.py']
-    command += [f'--config={ROOT / "experiments" / "cells.py"}']
-    command += [f'--workdir={place / "run"}', f'--config.data.path={data}']
-    command += [f'--config.training.steps={steps}']
-    command += [f'--config.training.evaluate_every={every}']
-    command += [f'--config.training.checkpoint_every={every}']
+    command = train_command(
+      place / 'run', f'data.path={data}', steps=steps, every=every
+    )
     environment = os.environ | {'XDG_CACHE_HOME': str(place / 'cache')}
     start = time.monotonic()
     with open(place / 'log', 'wb') as log:
       process = subprocess.Popen(
-        [str(part) for part in command], stdout=log, stderr=log, env=environment
+        command, stdout=log, stderr=log, env=environment
       )
       seen = [
         (time.monotonic() - start, line['validation'])
