@@ -6,6 +6,7 @@ import functools
 import logging
 import math
 import pathlib
+import re
 import threading
 from typing import Any
 from xml.etree import ElementTree
@@ -15,9 +16,25 @@ import tifffile
 
 from cellseg_jax.images.axes import UNSTATED
 from cellseg_jax.images.errors import choose_scene, ImageFileError
+from cellseg_jax.images.expansion import check_expansion
 from cellseg_jax.images.opened import LazyArray, Loaded, Opened
 from cellseg_jax.images.raster import load_raster
 from cellseg_jax.images.units import pixel_size_of
+
+# Codecs that `expansion` knows. Given the size, imagecodecs keeps to it with
+# the others that have none of their own, such as LZW.
+_COMPRESSION = tifffile.COMPRESSION
+_KINDS = {
+  _COMPRESSION.ADOBE_DEFLATE: 'zlib',
+  _COMPRESSION.DEFLATE: 'zlib',
+  _COMPRESSION.LZMA: 'lzma',
+  _COMPRESSION.ZSTD: 'zstd',
+  _COMPRESSION.JPEG: 'jpeg',
+  _COMPRESSION.ALT_JPEG: 'jpeg',
+  _COMPRESSION.JPEG2000: 'jpeg2000',
+  _COMPRESSION.APERIO_JP2000_YCBC: 'jpeg2000',
+  _COMPRESSION.APERIO_JP2000_RGB: 'jpeg2000',
+}
 
 
 class Mapped:
@@ -53,6 +70,7 @@ def open_tiff(
   """
   with _complaints_are_errors():
     tiff = stack.enter_context(tifffile.TiffFile(path))
+    _check_ome(path, tiff)
     if not tiff.series:
       raise ValueError('no image in it')
   scenes = [(one.name, str(one.shape)) for one in tiff.series]
@@ -72,7 +90,7 @@ def open_tiff(
     width, height = (1 / n if n else 0 for n in tiff.pages[0].resolution)
     pixel_size = pixel_size_of((height, width), (unit, unit))
   array = _array(path, stack, series)
-  return Opened(array, _stated(series), pixel_size, names)
+  return Opened(array, _stated(series), pixel_size, names, _stored(series))
 
 
 class _Complaints(logging.Handler):
@@ -104,6 +122,27 @@ def _complaints_are_errors() -> Iterator[None]:
     logger.removeHandler(complaints)
   if complaints.texts:
     raise ValueError(complaints.texts[0])
+
+
+def _check_ome(path: pathlib.Path, tiff: tifffile.TiffFile) -> None:
+  """Refuses OME-XML that leads elsewhere or grows; before it is parsed."""
+  text = tiff.ome_metadata or ''
+  if '<!ENTITY' in text or '<!DOCTYPE' in text:
+    raise ImageFileError(
+      f'{path}: its OME-XML declares entities, which that of images does not; '
+      'save it again'
+    )
+  for name in re.findall(r'FileName\s*=\s*["\']([^"\']*)', text):
+    other = pathlib.Path(name)
+    if other.is_absolute() or '..' in other.parts:
+      raise ImageFileError(
+        f'{path}: its OME-XML names {name!r} as a part of it; the files of a '
+        'set must lie in one folder'
+      )
+    if (path.parent / other).exists() and not (path.parent / other).is_file():
+      raise ImageFileError(
+        f'{path}: its OME-XML names {name!r} as a part of it, which is no file'
+      )
 
 
 def _stated(series: tifffile.TiffPageSeries) -> str:
@@ -156,22 +195,51 @@ def _array(
     or predictor not in tifffile.TIFF.UNPREDICTORS
   ):
     first = len(series.pages) == 1 and series.keyframe.index == 0
-    load = functools.partial(_load_with_pillow, path, codec, first)
+    load = functools.partial(_load_with_pillow, path, series, first)
     return Loaded(series.shape, series.dtype, load)
   import zarr  # Late: it takes as long to import as all the rest.
 
+  _bound_decoder(series.keyframe)
   store = series.aszarr(level=0)
   stack.callback(store.close)
   return zarr.open_array(store, mode='r')
 
 
+def _stored(series: tifffile.TiffPageSeries) -> int | None:
+  """Bytes of the files of a set; None where there is one file."""
+  if not series.is_multifile:
+    return None
+  files = {page.parent for page in series.pages if page is not None}
+  return sum(file.filehandle.size for file in files)
+
+
+def _bound_decoder(page: tifffile.TiffPage) -> None:
+  """Makes it refuse strips and tiles that hold far more than they should."""
+  kind = _KINDS.get(page.compression)
+  if kind is None:
+    return
+  decode = page.decode
+  expected = math.prod(page.chunks) * page.dtype.itemsize
+
+  def bounded(data: bytes | None, *arguments: Any, **options: Any) -> Any:
+    # Some have the header of a JPEG apart.
+    header = options.get('jpegheader') or data
+    if header is not None:
+      check_expansion(kind, header, expected)
+    return decode(data, *arguments, **options)
+
+  page.decode = bounded
+
+
 def _load_with_pillow(
-  path: pathlib.Path, codec: int, first: bool
+  path: pathlib.Path, series: tifffile.TiffPageSeries, first: bool
 ) -> np.ndarray:
   """Reads common old codecs (LZW) that tifffile leaves to imagecodecs."""
+  codec = series.keyframe.compression
   try:
     if first:
-      return load_raster(path)
+      y = series.axes.index('Y')
+      return load_raster(path, (series.shape[y], series.shape[y + 1]))
     cause: Exception | str = 'only of a single page'
   except (ValueError, OSError) as error:
     cause = error
