@@ -21,6 +21,7 @@ from cellseg_jax.datasets.builder import (
 )
 from cellseg_jax.datasets.folder import read_pair
 from cellseg_jax.images.formats import read_image, read_labels
+from cellseg_jax.images.inside import is_plain
 from cellseg_jax.images.labels import LabelError
 
 
@@ -166,7 +167,7 @@ def _described(
           f'test, found {split!r}'
         )
       name = row[name_column].strip().removesuffix('.tif')
-      if pathlib.Path(name).name != name:
+      if not is_plain(name):
         raise ConfigError(
           f'{table}, line {rows.line_num}: {name_column!r} must be the name of '
           f'a file, found {name!r}'

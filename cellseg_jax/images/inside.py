@@ -37,6 +37,15 @@ def inside(
   return path
 
 
+def is_plain(name: str) -> bool:
+  """Whether a name is that of a file, without folders.
+
+  >>> is_plain('a.tif'), is_plain('../a.tif'), is_plain('..')
+  (True, False, False)
+  """
+  return name not in ('', '.', '..') and not set(name) & set('/\\\0')
+
+
 def open_no_link(path: str | pathlib.Path, mode: str) -> IO[str]:
   """Opens a text file to write, in place; never through a symbolic link.
 

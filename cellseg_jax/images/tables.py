@@ -14,7 +14,7 @@ from pyarrow import csv, parquet
 
 from cellseg_jax.images.atomic import replacing
 from cellseg_jax.images.cells import Column, columns, Table
-from cellseg_jax.images.inside import inside
+from cellseg_jax.images.inside import inside, is_plain
 
 PARTS = '.cells'
 
@@ -43,7 +43,7 @@ def part_path(out: str | pathlib.Path, name: str) -> pathlib.Path:
     ValueError: The name could lead out of the folder.
     OutsideError: The parts' folder is a link that leads out of it.
   """
-  if name in ('', '.', '..') or set(name) & set('/\\'):
+  if not is_plain(name):
     raise ValueError(f'{name!r} is not the name of a file without folders')
   return inside(out, pathlib.Path(PARTS, f'{name}.parquet'))
 

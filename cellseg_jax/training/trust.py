@@ -1,4 +1,4 @@
-"""What is looked at of checkpoints before they are used: others may send them."""
+"""What checkpoints are tested for before they are used."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cellseg_jax.images.inside import inside
 from cellseg_jax.training import manifest
 
 # What Orbax writes while a checkpoint takes its place; the manifest has them
@@ -44,6 +45,7 @@ def check_all(folder: pathlib.Path, tell: Callable[[str], None] | None) -> None:
 
   Raises:
     CheckpointError: As `Checkpoints`.
+    OutsideError: The folder to move them to is a link that leads out.
   """
   damaged, whole = {}, 0
   for path in sorted(folder.glob('[0-9]*')):
@@ -66,7 +68,7 @@ def check_all(folder: pathlib.Path, tell: Callable[[str], None] | None) -> None:
         f'the checkpoint of step {path.name} cannot be trusted: {error}; '
         f'{advice}'
       ) from error
-    aside = folder.with_name(f'{folder.name}_damaged') / path.name
+    aside = inside(folder.parent, f'{folder.name}_damaged/{path.name}')
     aside.parent.mkdir(exist_ok=True)
     if aside.exists():
       shutil.rmtree(aside)
