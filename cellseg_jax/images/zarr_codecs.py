@@ -67,6 +67,8 @@ def _check_names(
 class _Bounded(numcodecs.abc.Codec):
   """A codec of version 2 that refuses data of far more than a chunk."""
 
+  codec_id = ''  # Zarr wants one of the class too.
+
   def __init__(self, codec: numcodecs.abc.Codec, expected: int):
     self.codec_id = codec.codec_id
     self._codec, self._expected = codec, expected

@@ -16,7 +16,7 @@ import zarr
 
 HUGE = (100_000, 100_000)
 # Of zeros, so that their compressed form is small.
-FLOOD = 2**26
+FLOOD = 2**24
 
 
 def png(height, width, rows=b''):
@@ -35,7 +35,8 @@ def png(height, width, rows=b''):
 
 def tiff(path, shape=(16, 16), claims=None, data=None, **options):
   """A TIFF of zeros whose header claims a shape, or with other strip data."""
-  options = {'compression': 'zlib', 'rowsperstrip': shape[0]} | options
+  defaults = {'compression': 'zlib', 'rowsperstrip': shape[0]}
+  options = defaults | {'metadata': None} | options
   if 'tile' in options:
     del options['rowsperstrip']
   tifffile.imwrite(path, np.zeros(shape, np.uint8), **options)
@@ -44,6 +45,8 @@ def tiff(path, shape=(16, 16), claims=None, data=None, **options):
     if claims:
       tags['ImageLength'].overwrite(claims[0])
       tags['ImageWidth'].overwrite(claims[1])
+      if 'RowsPerStrip' in tags:
+        tags['RowsPerStrip'].overwrite(claims[0])
     if data:
       end = file.filehandle.size
       tags['StripOffsets'].overwrite(end)
