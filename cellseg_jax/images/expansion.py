@@ -115,6 +115,8 @@ def _zstd(data: bytes, most: int) -> int:
       if magic & 0xFFFFFFF0 == 0x184D2A50:  # A frame to skip.
         place += 8 + struct.unpack_from('<I', data, place + 4)[0]
         continue
+      if magic != 0xFD2FB528:
+        break  # Something else follows, or nothing that can be decoded.
       stated, place, checksum = _zstd_header(data, place + 4)
       blocks, place = _zstd_blocks(data, place, most)
       place += 4 * checksum

@@ -25,9 +25,9 @@ from cellseg_jax.config import Config
 from cellseg_jax.model import fcn
 from cellseg_jax.training import manifest
 from cellseg_jax.training.step import TrainState, variables_of, variables_to_use
+from cellseg_jax.training.stored import check_stored
 from cellseg_jax.training.trust import (
   check_all,
-  check_claims,
   check_shape,
   CheckpointError,
   reading,
@@ -254,9 +254,12 @@ class Checkpoints:
 
   def _restore(self, step: int, **like: Any) -> Any:
     with reading(self._folder, f'the checkpoint of step {step}'):
-      described = self._manager.item_metadata(step)
       for name, tree in like.items():
-        check_claims(tree, described[name])
+        check_stored(
+          self._folder / f'{step}' / name,
+          ocp.tree.to_flat_dict(tree, sep='.'),
+          sum(x.size for x in jax.tree.leaves(tree)),
+        )
       found = self._manager.restore(
         step,
         args=ocp.args.Composite(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
-import math
 import pathlib
 import shutil
 from typing import Any
@@ -76,29 +75,6 @@ def check_all(folder: pathlib.Path, tell: Callable[[str], None] | None) -> None:
     tell(
       f'the checkpoint of step {path.name} cannot be trusted: {error}; it was '
       f'moved to {aside}, and the one before is used'
-    )
-
-
-def check_claims(like: Any, described: Any) -> None:
-  """Refuses arrays, or pieces of them, of far more values than expected.
-
-  Of a few bytes they would fill the memory before their shapes are seen.
-
-  Args:
-    like: Arrays as they should be.
-    described: What Orbax knows of them before it reads them.
-
-  Raises:
-    ValueError: They claim more than twice as many.
-  """
-  expected = sum(x.size for x in jax.tree.leaves(like))
-  claimed = 0
-  for leaf in jax.tree.leaves(described):
-    pieces = leaf.storage.chunk_shape if leaf.storage else None
-    claimed += max(math.prod(leaf.shape), math.prod(pieces or ()))
-  if claimed > 2 * expected:
-    raise ValueError(
-      f'its arrays claim to hold {claimed} values, and {expected} are expected'
     )
 
 

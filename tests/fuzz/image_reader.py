@@ -4,8 +4,8 @@ import contextlib
 import pathlib
 import tempfile
 
-import imageio.v3 as iio
 import numpy as np
+from PIL import Image
 import tifffile
 import zarr
 
@@ -78,11 +78,8 @@ def seeds():
     tifffile.imwrite(path, array, **options)
     yield bytes([0]) + path.read_bytes()
   for kind, mode in ((1, 'RGB'), (1, 'P'), (1, '1'), (1, 'I;16'), (2, 'L')):
-    pixels = np.dstack([image] * 3) if mode == 'RGB' else image
-    pixels = pixels.astype(np.uint16) if mode == 'I;16' else pixels
     path = FOLDER / f'seed{KINDS[kind]}'
-    options = {'mode': mode} if mode in 'P1' else {}
-    iio.imwrite(path, pixels, **options)
+    Image.fromarray(image).convert(mode).save(path)
     yield bytes([kind]) + path.read_bytes()
   for version, codec in (
     (2, 'auto'),

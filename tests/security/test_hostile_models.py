@@ -77,11 +77,15 @@ def test_loading_writes_nothing(run):
 
 def test_pickles_beside_the_arrays_are_not_read(run, tmp_path):
   step = run / 'checkpoints' / '1'
-  for name in ('checkpoint', 'variables/checkpoint', 'variables/model.pkl'):
+  for name in ('checkpoint', 'variables/model.pkl'):
     (step / name).write_bytes(hostile.pickled(tmp_path / 'ran'))
   for name in ('config.pkl', 'conftest.py', 'config.py', '__init__.py'):
     (run / name).write_bytes(hostile.pickled(tmp_path / 'ran'))
   load_model(signed(run))
+  other = step / 'variables' / 'checkpoint'
+  other.write_bytes(hostile.pickled(tmp_path / 'ran'))
+  with pytest.raises(CheckpointError, match='not stored as OCDBT'):
+    load_model(signed(run))
   for path in step.rglob('*'):
     if path.is_file() and path.name != 'manifest.json':
       path.write_bytes(hostile.pickled(tmp_path / 'ran'))
