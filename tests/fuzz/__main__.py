@@ -8,6 +8,7 @@ Stops at the first input that gives anything but a clean error, and keeps it as
 
 import argparse
 import importlib
+import logging
 import pathlib
 import sys
 import tempfile
@@ -49,6 +50,8 @@ def main():
     dictionary = corpus.parent / f'{arguments.target}.dict'
     dictionary.write_text(''.join(f'"{_escaped(word)}"\n' for word in words))
     options.append(f'-dict={dictionary}')
+  # What the libraries complain of is not what is looked for.
+  logging.getLogger().addHandler(logging.NullHandler())
   atheris.Setup([sys.argv[0], *options, str(corpus)], target.one_input)
   atheris.Fuzz()
 

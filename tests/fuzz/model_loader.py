@@ -8,6 +8,7 @@ import tempfile
 
 from absl import logging
 import jax.numpy as jnp
+import tensorstore as ts
 from tiny_networks import random_variables
 
 from cellseg_jax import serialization
@@ -63,7 +64,12 @@ def one_input(data):
   for _ in range(1 + take.number(3)):
     names = sorted(p for p in folder.rglob('*') if p.is_file())
     names = [path for path in names if path.name != manifest.NAME]
-    if names:
+    if take.number(3) == 2:
+      item = (
+        folder / 'checkpoints' / '1' / take.choice(('variables', 'training'))
+      )
+      change_stored(item, take)
+    elif names:
       change(take.choice(names), take)
   if take.number(8):  # As whoever sends it would.
     manifest.write(folder / 'checkpoints' / '1')
@@ -97,6 +103,24 @@ def change(path, take):
     path.write_bytes(content[:place] + piece + content[place + len(piece) :])
 
 
+def change_stored(item, take):
+  """Says something else in what lies within OCDBT, its checksums in order."""
+  base = {'driver': 'file', 'path': f'{item}/'}
+  try:
+    store = ts.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
+    key = take.choice(store.list().result())
+    content = store.read(key).result().value
+  except ValueError:  # Another change has damaged it.
+    return
+  if content[:1] == b'{' and take.number(4):
+    content = json.dumps(replaced(json.loads(content), take)).encode()
+  else:
+    place = take.number(len(content) + 1)
+    piece = take.piece(1 + take.number(8))
+    content = content[:place] + piece + content[place + len(piece) :]
+  store.write(key, content).result()
+
+
 def replaced(values, take):
   """Puts another value somewhere into what was read of JSON."""
   places = [(None, None)]
@@ -121,4 +145,7 @@ def seeds():
   yield b''
   for file in range(24):
     for kind in range(6):
-      yield bytes([0, file, kind, 3, 1, 2, 3, 4, 5, 6, 7])
+      yield bytes([0, 0, file, kind, 3, 1, 2, 3, 4, 5, 6, 7])
+  for key in range(0, 150, 5):
+    for place in range(12):
+      yield bytes([0, 2, 0, key, 1, place, key % len(VALUES)])
