@@ -4,9 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import functools
 import logging
-import math
 import pathlib
-import re
 import threading
 from typing import Any
 from xml.etree import ElementTree
@@ -16,25 +14,15 @@ import tifffile
 
 from cellseg_jax.images.axes import UNSTATED
 from cellseg_jax.images.errors import choose_scene, ImageFileError
-from cellseg_jax.images.expansion import check_expansion
 from cellseg_jax.images.opened import LazyArray, Loaded, Opened
 from cellseg_jax.images.raster import load_raster
+from cellseg_jax.images.tiff_checks import (
+  bound_decoder,
+  check_complete,
+  check_ome,
+  check_pages,
+)
 from cellseg_jax.images.units import pixel_size_of
-
-# Codecs that `expansion` knows. Given the size, imagecodecs keeps to it with
-# the others that have none of their own, such as LZW.
-_COMPRESSION = tifffile.COMPRESSION
-_KINDS = {
-  _COMPRESSION.ADOBE_DEFLATE: 'zlib',
-  _COMPRESSION.DEFLATE: 'zlib',
-  _COMPRESSION.LZMA: 'lzma',
-  _COMPRESSION.ZSTD: 'zstd',
-  _COMPRESSION.JPEG: 'jpeg',
-  _COMPRESSION.ALT_JPEG: 'jpeg',
-  _COMPRESSION.JPEG2000: 'jpeg2000',
-  _COMPRESSION.APERIO_JP2000_YCBC: 'jpeg2000',
-  _COMPRESSION.APERIO_JP2000_RGB: 'jpeg2000',
-}
 
 
 class Mapped:
@@ -70,7 +58,8 @@ def open_tiff(
   """
   with _complaints_are_errors():
     tiff = stack.enter_context(tifffile.TiffFile(path))
-    _check_ome(path, tiff)
+    check_pages(tiff)
+    check_ome(path, tiff)
     if not tiff.series:
       raise ValueError('no image in it')
   scenes = [(one.name, str(one.shape)) for one in tiff.series]
@@ -80,7 +69,7 @@ def open_tiff(
     raise ImageFileError(
       f'{path}: axes {series.axes} do not fit shape {series.shape}'
     )
-  _check_complete(path, series)
+  check_complete(path, series)
   pixel_size: tuple[float, float] | None = None
   names: list[str] = []
   if tiff.is_ome:
@@ -124,27 +113,6 @@ def _complaints_are_errors() -> Iterator[None]:
     raise ValueError(complaints.texts[0])
 
 
-def _check_ome(path: pathlib.Path, tiff: tifffile.TiffFile) -> None:
-  """Refuses OME-XML that leads elsewhere or grows; before it is parsed."""
-  text = tiff.ome_metadata or ''
-  if '<!ENTITY' in text or '<!DOCTYPE' in text:
-    raise ImageFileError(
-      f'{path}: its OME-XML declares entities, which that of images does not; '
-      'save it again'
-    )
-  for name in re.findall(r'FileName\s*=\s*["\']([^"\']*)', text):
-    other = pathlib.Path(name)
-    if other.is_absolute() or '..' in other.parts:
-      raise ImageFileError(
-        f'{path}: its OME-XML names {name!r} as a part of it; the files of a '
-        'set must lie in one folder'
-      )
-    if (path.parent / other).exists() and not (path.parent / other).is_file():
-      raise ImageFileError(
-        f'{path}: its OME-XML names {name!r} as a part of it, which is no file'
-      )
-
-
 def _stated(series: tifffile.TiffPageSeries) -> str:
   """tifffile names axes that nothing states Q or I."""
   axes = series.axes.replace('Q', UNSTATED).replace('I', UNSTATED)
@@ -152,33 +120,6 @@ def _stated(series: tifffile.TiffPageSeries) -> str:
     # An array saved without axes: its last two need not be height and width.
     return UNSTATED * len(axes)
   return axes
-
-
-def _check_complete(
-  path: pathlib.Path, series: tifffile.TiffPageSeries
-) -> None:
-  """Every strip and tile must lie within the file."""
-  if not math.prod(series.shape):
-    return  # No pixels: refused by whoever reads it.
-  if series.dataoffset is not None:
-    # Of such a stack, only the first page may have a header.
-    end = series.dataoffset + math.prod(series.shape) * series.dtype.itemsize
-    ends = [(series.parent, end)]
-  elif None in series.pages:
-    raise ImageFileError(
-      f'{path}: some of its {len(series.pages)} planes are not there; put the '
-      'other files of its set beside it, or copy it again'
-    )
-  else:
-    ends = [
-      (page.parent, offset + count)
-      for page in series.pages
-      for offset, count in zip(
-        page.dataoffsets, page.databytecounts, strict=True
-      )
-    ]
-  if any(end > file.filehandle.size for file, end in ends):
-    raise ValueError(f'the file ends before its {series.shape} pixels do')
 
 
 def _array(
@@ -199,7 +140,7 @@ def _array(
     return Loaded(series.shape, series.dtype, load)
   import zarr  # Late: it takes as long to import as all the rest.
 
-  _bound_decoder(series.keyframe)
+  bound_decoder(series.keyframe)
   store = series.aszarr(level=0)
   stack.callback(store.close)
   return zarr.open_array(store, mode='r')
@@ -211,24 +152,6 @@ def _stored(series: tifffile.TiffPageSeries) -> int | None:
     return None
   files = {page.parent for page in series.pages if page is not None}
   return sum(file.filehandle.size for file in files)
-
-
-def _bound_decoder(page: tifffile.TiffPage) -> None:
-  """Makes it refuse strips and tiles that hold far more than they should."""
-  kind = _KINDS.get(page.compression)
-  if kind is None:
-    return
-  decode = page.decode
-  expected = math.prod(page.chunks) * page.dtype.itemsize
-
-  def bounded(data: bytes | None, *arguments: Any, **options: Any) -> Any:
-    # Some have the header of a JPEG apart.
-    header = options.get('jpegheader') or data
-    if header is not None:
-      check_expansion(kind, header, expected)
-    return decode(data, *arguments, **options)
-
-  page.decode = bounded
 
 
 def _load_with_pillow(

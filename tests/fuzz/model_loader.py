@@ -108,7 +108,10 @@ def change_stored(item, take):
   base = {'driver': 'file', 'path': f'{item}/'}
   try:
     store = ts.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
-    key = take.choice(store.list().result())
+    keys = store.list().result()
+    if not keys:
+      return
+    key = take.choice(keys)
     content = store.read(key).result().value
   except ValueError:  # Another change has damaged it.
     return

@@ -301,3 +301,20 @@ def test_folders_that_link_to_themselves_end(tmp_path):
 def test_a_pipe_is_no_image(tmp_path):
   os.mkfifo(tmp_path / 'a.tif')
   assert 'no such file' in refused(tmp_path / 'a.tif')
+
+
+def test_pages_in_a_circle_are_refused(tmp_path):
+  # Found by the fuzzer: tifffile went round for ever.
+  path = tmp_path / 'a.tif'
+  with tifffile.TiffWriter(path) as writer:
+    for _ in range(3):
+      writer.write(np.zeros((16, 16), np.uint8), contiguous=False)
+  with tifffile.TiffFile(path) as file:
+    first, *_, last = [page.offset for page in file.pages]
+    tags = len(file.pages[2].tags)
+  content = bytearray(path.read_bytes())
+  place = last + 2 + 12 * tags
+  assert content[place : place + 4] == bytes(4)
+  content[place : place + 4] = first.to_bytes(4, 'little')
+  path.write_bytes(content)
+  assert 'followed by an earlier one' in refused(path)
