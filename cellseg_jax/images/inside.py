@@ -25,7 +25,12 @@ def inside(
   """
   folder, parts = pathlib.Path(folder), pathlib.PurePath(name).parts
   path = folder.joinpath(*parts)
-  if not parts or '..' in parts or pathlib.PurePath(name).is_absolute():
+  if (
+    not parts
+    or '..' in parts
+    or '\0' in str(name)
+    or pathlib.PurePath(name).is_absolute()
+  ):
     raise OutsideError(
       f'{str(name)!r} does not name a file within {folder}; rename what it is '
       'made from'

@@ -13,7 +13,7 @@ import tifffile
 import zarr
 
 from cellseg_jax.config import DataConfig
-from cellseg_jax.datasets.folder import read_pair
+from cellseg_jax.datasets.folder import LabelledFolder, read_pair
 from cellseg_jax.images import formats
 from cellseg_jax.images.errors import check_share, ImageFileError, MAX_PIXELS
 from cellseg_jax.images.expansion import check_expansion, ExpansionError
@@ -86,6 +86,13 @@ def test_label_images_and_training_images_have_the_limit(tmp_path):
       read(tmp_path / 'a.tif', max_pixels=1999)
     with pytest.raises(ImageFileError, match=r'bomb\.png: its header claims'):
       read(tmp_path / 'bomb.png')
+  data = DataConfig(path=str(tmp_path / 'set'), max_pixels=1999)
+  for part in ('images', 'labels'):
+    (tmp_path / 'set' / part).mkdir(parents=True)
+    hostile.tiff(tmp_path / 'set' / part / 'a.tif', (40, 50))
+  (pair,) = LabelledFolder.listing(data).splits['train']
+  with pytest.raises(ImageFileError, match='1999 are allowed'):
+    pair.read()
   assert DataConfig().max_pixels == MAX_PIXELS
   for pair in (('bomb.png', 'a.tif'), ('a.tif', 'bomb.png')):
     with pytest.raises(ImageFileError, match=r'bomb\.png: its header claims'):

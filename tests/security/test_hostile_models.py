@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-import tensorstore as ts
 from tiny_networks import keep_few_blocks, random_variables
 
 from cellseg_jax import serialization
@@ -113,18 +112,25 @@ def test_arrays_that_claim_too_much_are_not_read(whole, tmp_path, claim):
   """A kilobyte of an array of 10^11 values that were never written."""
   run = tmp_path / 'run'
   shutil.copytree(whole, run)
-  folder = run / 'checkpoints' / '1' / 'variables'
-  store = {'driver': 'ocdbt', 'base': f'file://{folder}/'}
-  keys = ts.KvStore.open(store).result()
-  names = [k for k in keys.list().result() if k.endswith(b'.zarray')]
-  assert names
-  for name in names:
-    values = json.loads(keys.read(name).result().value)
-    values[claim] = [10**6, *([10**5] * (len(values[claim]) - 1))][
-      : len(values[claim])
-    ]
-    keys.write(name, json.dumps(values).encode()).result()
+  hostile.claiming(run / 'checkpoints' / '1' / 'variables', claim)
   with pytest.raises(CheckpointError, match=r'claim to hold \d+ values'):
+    load_model(signed(run))
+
+
+def test_arrays_that_become_far_more_are_not_decoded(run):
+  keys = hostile.stored(run / 'checkpoints' / '1' / 'variables')
+  name = next(k for k in keys.list().result() if k.endswith(b'/0'))
+  keys.write(name, hostile.flooded('zstd')).result()
+  with pytest.raises(CheckpointError, match='and 32 are expected'):
+    load_model(signed(run))
+
+
+def test_nor_are_the_nodes_that_lead_to_them(run):
+  path = run / 'checkpoints' / '1' / 'variables' / 'd' / 'node'
+  path.write_bytes(hostile.node(hostile.flooded('zstd', 2**20)))
+  load_model(signed(run))
+  path.write_bytes(hostile.node(hostile.flooded('zstd', 2**27)))
+  with pytest.raises(CheckpointError, match='bytes of zstd would become'):
     load_model(signed(run))
 
 

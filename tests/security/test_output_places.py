@@ -3,7 +3,10 @@
 import json
 import pathlib
 import sys
+import tempfile
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -82,6 +85,18 @@ def test_names_within_are_not(tmp_path):
   assert inside(tmp_path / 'link', 'a/b') == tmp_path / 'link' / 'a' / 'b'
   (tmp_path / 'folder' / 'within').symlink_to('.')
   inside(tmp_path / 'folder', 'within/a')
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(st.text('ab./\\~ \0', max_size=12))
+def test_whatever_the_name_the_place_is_within(name):
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      path = inside(folder, name)
+    except ValueError:
+      return
+    assert path.resolve() != pathlib.Path(folder).resolve()
+    assert path.resolve().is_relative_to(pathlib.Path(folder).resolve())
 
 
 def test_links_that_lead_out_are_refused(tmp_path, outside):
