@@ -45,6 +45,8 @@ class DataConfig:
   # Side of a pixel of the training images in um; 0 takes it from the files,
   # where they have it. Files that have another one are scaled to it.
   pixel_size: float = 0.0
+  # Most values of an image or label image; a header can claim any size.
+  max_pixels: int = 2**30
   # Where prepared copies lie; '' is ~/.cache/cellseg_jax.
   cache: str = ''
 

@@ -18,6 +18,7 @@ LAYERS = (
 
 ROOMS = {
   'orbax': ('cellseg_jax.training.checkpoints',),
+  'tensorstore': ('cellseg_jax.training.stored',),
   'tensorflow_datasets': ('cellseg_jax.datasets',),
   'matplotlib': ('cellseg_jax.evaluation.figures',),
   'pyarrow': ('cellseg_jax.images.tables',),

@@ -195,7 +195,7 @@ def _pixel_size(builder: type[LabelledImages], data: DataConfig) -> float:
   for pair in builder.listing(data).splits[data.train_split]:
     for path in pair.files[:1]:
       try:
-        with open_image(path) as image:
+        with open_image(path, max_pixels=data.max_pixels) as image:
           sizes.append(image.pixel_size or (0.0, 0.0))
       except ImageFileError:
         return 0.0  # Its axes are not stated; nor is this.

@@ -11,6 +11,7 @@ from skimage.segmentation import find_boundaries
 
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.evaluation.roc import Roc, thin, tpr_at_fpr
+from cellseg_jax.images.atomic import replacing
 from cellseg_jax.images.pictures import grey, label_colours
 
 # True positive rate at false positive rate of the case study's held-out image,
@@ -211,4 +212,5 @@ def _draw_roc(axes: Axes, curves: Mapping[str, Roc]) -> None:
 
 
 def _save(figure: Figure, path: str | pathlib.Path) -> None:
-  figure.savefig(path, format='png', bbox_inches='tight', pad_inches=0.1)
+  with replacing(path) as partial:
+    figure.savefig(partial, format='png', bbox_inches='tight', pad_inches=0.1)

@@ -14,6 +14,7 @@ from pyarrow import csv, parquet
 
 from cellseg_jax.images.atomic import replacing
 from cellseg_jax.images.cells import Column, columns, Table
+from cellseg_jax.images.inside import inside, is_plain
 
 PARTS = '.cells'
 
@@ -40,10 +41,11 @@ def part_path(out: str | pathlib.Path, name: str) -> pathlib.Path:
 
   Raises:
     ValueError: The name could lead out of the folder.
+    OutsideError: The parts' folder is a link that leads out of it.
   """
-  if name in ('', '.', '..') or set(name) & set('/\\'):
+  if not is_plain(name):
     raise ValueError(f'{name!r} is not the name of a file without folders')
-  return pathlib.Path(out) / PARTS / f'{name}.parquet'
+  return inside(out, pathlib.Path(PARTS, f'{name}.parquet'))
 
 
 def write_part(path: str | pathlib.Path, table: Table) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from cellseg_jax import serialization
 from cellseg_jax.images import tables
+from cellseg_jax.images.inside import inside, open_no_link
 from cellseg_jax.inference import files, outputs
 from cellseg_jax.inference.pipeline import overlapped
 from cellseg_jax.inference.predict import Model
@@ -27,6 +29,8 @@ from cellseg_jax.inference.scale import expected_diameter
 
 LOG = 'segment.jsonl'
 _STATES = '.segment'
+# Of outputs, after their name: those of `Frame.suffix`, and of formats.
+_ENDING = re.compile(r'(_t\d+)?(_z\d+)?\.[a-z]+')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +167,7 @@ def segment_files(
       # Nothing of an earlier form of the file is left to be taken for it.
       before = _read(_state(out, job.name))
       for path in before.outputs if before else ():
-        _remove(out, path)
+        _remove(out / path)
     _keep(out, job.name, outcome.record)
     yield outcome
 
@@ -196,9 +200,10 @@ def merge(out: pathlib.Path) -> None:
     OSError: They cannot be written.
     TableError: The table of a file is damaged.
   """
-  states = out / _STATES
+  lock_path = inside(out, pathlib.Path(_STATES, 'lock'))
+  states = lock_path.parent
   states.mkdir(exist_ok=True)
-  with open(states / 'lock', 'w') as lock:
+  with open_no_link(lock_path, 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)  # Shards may end at the same time.
     records = [_read(path) for path in sorted(states.glob('*.json'))]
     known = sorted(filter(None, records), key=lambda record: record.file)
@@ -229,16 +234,41 @@ def _made_from(image: pathlib.Path, common: str) -> str:
 
 
 def _state(out: pathlib.Path, name: str) -> pathlib.Path:
-  return out / _STATES / f'{name}.json'
+  return inside(out, pathlib.Path(_STATES, f'{name}.json'))
 
 
 def _read(path: pathlib.Path) -> Record | None:
-  """Returns a record; None where there is none that can be read."""
+  """Returns a record; None where there is none, or not one of ours.
+
+  What it names is removed where its image fails, and merged into the tables.
+  """
+  if not path.is_file():
+    return None
+  out = path.parent.parent
   try:
     values = json.loads(path.read_text())
-    return Record(**values | {'outputs': tuple(values['outputs'])})
-  except (OSError, ValueError, TypeError, KeyError):
+    record = Record(**values | {'outputs': tuple(values['outputs'])})
+    ours = all(
+      _is_output(output, path.stem) and inside(out, output)
+      for output in record.outputs
+    )
+  except (OSError, ValueError, TypeError, KeyError, RecursionError):
     return None
+  for field in dataclasses.fields(Record):
+    kind = tuple if field.name == 'outputs' else field.type
+    ours &= type(getattr(record, field.name)) is kind
+  return record if ours else None
+
+
+def _is_output(path: str, name: str) -> bool:
+  """Whether a path can be one of the outputs of a name."""
+  place = pathlib.PurePath(path)
+  folder, found = str(place.parent), place.name
+  return (
+    folder in ('.', tables.PARTS, *outputs.EXTRAS)
+    and found.startswith(name)
+    and bool(_ENDING.fullmatch(found.removeprefix(name)))
+  )
 
 
 def _keep(out: pathlib.Path, name: str, record: Record) -> None:
@@ -246,7 +276,7 @@ def _keep(out: pathlib.Path, name: str, record: Record) -> None:
   path = _state(out, name)
   path.parent.mkdir(exist_ok=True)
   serialization.replace_text(path, json.dumps(dataclasses.asdict(record)))
-  with open(out / LOG, 'a') as log:
+  with open_no_link(out / LOG, 'a') as log:
     log.write(_line(record))
 
 
@@ -256,12 +286,9 @@ def _line(record: Record) -> str:
   return json.dumps({name: values[name] for name in shown}) + '\n'
 
 
-def _remove(out: pathlib.Path, path: str) -> None:
-  """Removes an output, if it lies where outputs do."""
-  target = out / path
-  if not target.resolve().is_relative_to(out.resolve()):
-    return
-  if target.is_dir():
-    shutil.rmtree(target)
+def _remove(output: pathlib.Path) -> None:
+  """Removes an output, a folder of Zarr perhaps; a link and not its target."""
+  if output.is_dir() and not output.is_symlink():
+    shutil.rmtree(output)
   else:
-    target.unlink(missing_ok=True)
+    output.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load, Splits
 from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.images.formats import ImageFileError
+from cellseg_jax.images.inside import OutsideError
 from cellseg_jax.images.labels import LabelError
 from cellseg_jax.inference.load import load_best, load_variables
 from cellseg_jax.inference.predict import Model
@@ -50,6 +51,7 @@ BAD_INPUT = (
   LabelError,
   CheckpointError,
   LockedError,
+  OutsideError,
   OSError,
 )
 

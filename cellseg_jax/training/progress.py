@@ -6,6 +6,7 @@ import sys
 
 from tqdm import tqdm
 
+from cellseg_jax.images.inside import open_no_link
 from cellseg_jax.serialization import replace_text
 
 
@@ -30,7 +31,7 @@ class MetricsLog:
 
   def write(self, step: int, **values: float) -> None:
     """Appends one line."""
-    with self._path.open('a') as file:
+    with open_no_link(self._path, 'a') as file:
       file.write(json.dumps({'step': step, **values}) + '\n')
 
   def _lines(self) -> list[dict[str, float]]:

@@ -12,6 +12,7 @@ from typing import Any
 from cellseg_jax import serialization
 from cellseg_jax.config import Config
 from cellseg_jax.evaluation.assess import scalars
+from cellseg_jax.images.inside import inside
 from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training.checkpoints import Checkpoints
 from cellseg_jax.training.lock import locked
@@ -37,16 +38,19 @@ class Record:
     Raises:
       LockedError: Another process is at work there.
       CheckpointError: No checkpoint is left that can be trusted.
+      OutsideError: `checkpoints` is a link that leads out of the folder.
     """
     with contextlib.ExitStack() as stack:
       # Only now: a run that is refused leaves no folder behind.
       self._workdir.mkdir(parents=True, exist_ok=True)
       stack.enter_context(locked(self._workdir))
+      # Steps that are not needed any more are deleted there.
+      folder = inside(self._workdir, 'checkpoints/1').parent
       if not (self._workdir / 'config.json').exists():
         serialization.save(self._config, self._workdir / 'config.json')
       self._checkpoints = stack.enter_context(
         Checkpoints(
-          self._workdir / 'checkpoints',
+          folder,
           self._config.training.best_metric,
           lambda said: self.say(f'Warning: {said}'),
         )

@@ -10,6 +10,7 @@ from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load
 from cellseg_jax.datasets.pool import build_pool, Pool
 from cellseg_jax.evaluation import figures
+from cellseg_jax.images.inside import inside
 from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training.checkpoints import Checkpoints
 from cellseg_jax.training.examine import examine
@@ -54,7 +55,7 @@ def replay(config: Config, workdir: str | pathlib.Path, step: int) -> None:
   print('Gradient norm by part:')
   for part, norm in found.whole.norms.items():
     print(f'  {part}: {norm:.4g}')
-  path = workdir / 'figures' / f'replay_{step}.png'
+  path = inside(workdir, pathlib.Path('figures', f'replay_{step}.png'))
   path.parent.mkdir(parents=True, exist_ok=True)
   figures.crops(path, *found.batch[:3])
   print(f'Crops, targets and weights: {path}')

@@ -15,6 +15,7 @@ from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.evaluation import figures
 from cellseg_jax.evaluation.assess import assess
 from cellseg_jax.evaluation.evaluate import roc_from
+from cellseg_jax.images.inside import inside
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.serialization import replace_text
@@ -44,7 +45,9 @@ def write_results(
     evaluation = evaluate_step(model, step, splits)
     write_evaluation(path, evaluation)
   write_trials(workdir / 'decoding.csv', evaluation['trials'])
-  write_figures(workdir / 'figures', model, evaluation, splits)
+  # In what others send, figures/ may be a link.
+  folder = inside(workdir, 'figures/training_image.png').parent
+  write_figures(folder, model, evaluation, splits)
   return evaluation
 
 
@@ -106,10 +109,10 @@ def write_figures(
     labels, _, maps = segment_image(model, image)
     probability = maps['foreground']
     figures.prediction(
-      folder / f'prediction_{labelled.name}.png', image, probability
+      inside(folder, f'prediction_{labelled.name}.png'), image, probability
     )
     figures.segmentation(
-      folder / f'segmentation_{labelled.name}.png',
+      inside(folder, f'segmentation_{labelled.name}.png'),
       image,
       probability,
       labels,
