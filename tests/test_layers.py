@@ -26,6 +26,7 @@ ROOMS = {
   'absl': ('cellseg_jax.cli', 'run_train'),
   'ml_collections': ('cellseg_jax.cli', 'run_train'),
   'argparse': ('cellseg_jax.cli', 'run_train'),
+  'dask': ('cellseg_jax.cluster',),
   'distributed': ('cellseg_jax.cluster',),
   'bioio': ('cellseg_jax.images.microscopy',),
   'flax.linen': ('cellseg_jax.model',),

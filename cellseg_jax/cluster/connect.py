@@ -9,6 +9,8 @@ import sys
 from typing import Any
 
 _INSTALL = "needs the extra [cluster]: pip install 'cellseg_jax[cluster]'"
+# Where Dask reads how much workers of this machine tell, before they start.
+_WORKERS_LOG = 'distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED'
 _SECONDS = 30.0  # To wait for a scheduler that does not answer.
 
 
@@ -42,14 +44,15 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
       f'local:N, found {address}'
     )
   try:
+    import dask
     import distributed
   except ImportError as error:
     raise ClusterError(f'--dask {_INSTALL} ({error})') from error
-  # It tells of every connection; the program tells of files.
-  logging.getLogger('distributed').setLevel(logging.WARNING)
+  _quiet()
   with contextlib.ExitStack() as stack:
     try:
       if local:
+        stack.enter_context(dask.config.set({_WORKERS_LOG: 'warning'}))
         at: Any = stack.enter_context(
           distributed.LocalCluster(
             n_workers=int(local[1] or _cores()),
@@ -75,12 +78,18 @@ def _setup(distributed: Any, prepare: Callable[[], Any], pin: bool) -> Any:
     name = 'cellseg_jax'
 
     def setup(self, worker: Any) -> None:
+      _quiet()
       os.chdir(here)
       if pin:
         _keep_to_core(int(worker.name))
       prepare()
 
   return Setup()
+
+
+def _quiet() -> None:
+  """Silences what Dask tells of every connection."""
+  logging.getLogger('distributed').setLevel(logging.WARNING)
 
 
 def _keep_to_core(number: int) -> None:
