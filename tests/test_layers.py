@@ -12,7 +12,7 @@ LAYERS = (
   ('cache', 'config', 'serialization', 'validation', 'experiments', 'images'),
   ('datasets', 'model'),
   ('training', 'inference', 'evaluation'),
-  ('export',),
+  ('export', 'cluster'),
   ('cli', 'run_train'),
 )
 
@@ -26,6 +26,8 @@ ROOMS = {
   'absl': ('cellseg_jax.cli', 'run_train'),
   'ml_collections': ('cellseg_jax.cli', 'run_train'),
   'argparse': ('cellseg_jax.cli', 'run_train'),
+  'dask': ('cellseg_jax.cluster',),
+  'distributed': ('cellseg_jax.cluster',),
   'bioio': ('cellseg_jax.images.microscopy',),
   'flax.linen': ('cellseg_jax.model',),
   'ome_zarr_models': ('cellseg_jax.images.zarr_files',),

@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='i/n',
     help='do only every n-th file from the i-th on, as one of n jobs',
   )
+  group.add_argument(
+    '--dask',
+    default='',
+    metavar='ADDRESS',
+    help='run on a Dask cluster: the address of its scheduler, or local[:N] '
+    'for N workers of one core on this machine; all see the same files',
+  )
 
 
 def _add_reading(group: argparse._ArgumentGroup) -> None:

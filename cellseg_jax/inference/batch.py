@@ -5,7 +5,7 @@ outputs are; from these, `OUT/segment.jsonl` and the tables of cells are put
 together, so that stopped runs and shards add up.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import fcntl
@@ -26,6 +26,8 @@ from cellseg_jax.inference import files, outputs
 from cellseg_jax.inference.pipeline import overlapped
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.inference.scale import expected_diameter
+
+Find = Callable[[Model, files.Loaded, files.Options], list[files.Found]]
 
 LOG = 'segment.jsonl'
 _STATES = '.segment'
@@ -128,6 +130,7 @@ def segment_files(
   out: pathlib.Path,
   options: files.Options,
   common: str,
+  find: Find = files.find,
 ) -> Iterator[Outcome]:
   """Segments files; reads the next and writes the last meanwhile.
 
@@ -137,6 +140,7 @@ def segment_files(
     out: The folder of outputs; there.
     options: How.
     common: As `digest` returns.
+    find: Finds the cells of a file.
 
   Yields:
     What became of each, in order; its record is kept by then.
@@ -153,7 +157,7 @@ def segment_files(
     return files.load(job.image, options, channels)
 
   def compute(loaded: files.Loaded) -> Any:
-    return loaded, files.find(model, loaded, options)
+    return loaded, find(model, loaded, options)
 
   def write(job: Job, computed: Any) -> outputs.Written:
     loaded, found = computed
@@ -163,13 +167,28 @@ def segment_files(
 
   for job, result, seconds in overlapped(jobs, read, compute, write):
     outcome = _outcome(job, result, seconds, made_from.pop(job.name))
-    if outcome.record.status == 'failed':
-      # Nothing of an earlier form of the file is left to be taken for it.
-      before = _read(_state(out, job.name))
-      for path in before.outputs if before else ():
-        _remove(out / path)
-    _keep(out, job.name, outcome.record)
+    _settle(out, outcome)
     yield outcome
+
+
+def failed(
+  job: Job, out: pathlib.Path, common: str, fault: Exception
+) -> Outcome:
+  """Keeps the record of a file that failed outside `segment_files`."""
+  outcome = _outcome(job, fault, 0.0, _made_from(job.image, common))
+  _settle(out, outcome)
+  return outcome
+
+
+def _settle(out: pathlib.Path, outcome: Outcome) -> None:
+  """Keeps a record; of a file that failed nothing else stays."""
+  name = outcome.job.name
+  if outcome.record.status == 'failed':
+    # Nothing of an earlier form of the file is left to be taken for it.
+    before = _read(_state(out, name))
+    for path in before.outputs if before else ():
+      _remove(out / path)
+  _keep(out, name, outcome.record)
 
 
 def _outcome(job: Job, result: Any, seconds: float, made_from: str) -> Outcome:
