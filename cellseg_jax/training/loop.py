@@ -25,9 +25,13 @@ from cellseg_jax.training.checkpoints import CheckpointError
 from cellseg_jax.training.examine import examine
 from cellseg_jax.training.interrupts import Interrupted, Interrupts
 from cellseg_jax.training.lock import LockedError
-from cellseg_jax.training.record import NoRecord, Record
+from cellseg_jax.training.record import NoRecord, Record, Report
 from cellseg_jax.training.resolve import resolve
-from cellseg_jax.training.results import evaluate_step, write_results
+from cellseg_jax.training.results import (
+  Evaluated,
+  evaluate_step,
+  write_results,
+)
 from cellseg_jax.training.step import (
   init_state,
   state_from,
@@ -54,12 +58,18 @@ BAD_INPUT = (
 )
 
 
-def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
+def train(
+  config: Config,
+  workdir: str | pathlib.Path,
+  report: Report | None = None,
+) -> dict[str, Any]:
   """Trains a model, or goes on where an earlier call was stopped.
 
   Args:
     config: Everything the run depends on.
     workdir: Folder for config, checkpoints, metrics, evaluation and figures.
+    report: Called with the folder and each evaluated model, at the end with
+      the best one.
 
   Returns:
     What `evaluation.json` holds: the best model's figures.
@@ -82,7 +92,7 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
   state = start_state(config, optimizer)
   first = parallel.is_first()
-  with (Record if first else NoRecord)(workdir, config) as record:
+  with (Record if first else NoRecord)(workdir, config, report) as record:
     record.say(_description(splits, config))
     # The folder is the first process's alone to read.
     state = parallel.from_first(record.last_state(state))
@@ -101,6 +111,7 @@ def _finish(
   record.wait()
   model, step = load_best(workdir)
   evaluation = write_results(workdir, model, step, splits)
+  record.show(Evaluated(model, evaluation, splits))
   record.say(_summary(workdir, evaluation))
   return evaluation
 
@@ -177,8 +188,9 @@ def _make_updates(
       asked = interrupts.agreed()
       # Also when asked to end: else the run that goes on would lack it.
       if step % run.evaluate_every == 0 or step == run.steps:
-        evaluation = evaluate_step(_model(state, config), step, splits)
-        record.evaluated(state, evaluation)
+        model = _model(state, config)
+        evaluation = evaluate_step(model, step, splits)
+        record.evaluated(state, Evaluated(model, evaluation, splits))
       elif asked or step % run.checkpoint_every == 0:
         record.save(state)
       if asked:
