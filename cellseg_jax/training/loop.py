@@ -28,8 +28,8 @@ from cellseg_jax.training.lock import LockedError
 from cellseg_jax.training.record import NoRecord, Record, Report
 from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.results import (
-  Evaluated,
   evaluate_step,
+  Evaluated,
   write_results,
 )
 from cellseg_jax.training.step import (
@@ -313,7 +313,7 @@ def _summary(workdir: pathlib.Path, evaluation: dict[str, Any]) -> str:
     f'TPR {validation["tpr_at_fpr"]["0.05"]:.3f} at FPR 0.05, '
     f'F1 at IoU 0.5 {validation["f1"]["0.5"]:.3f} '
     f'({settings})\n'
-    f'Pictures: {workdir / "figures"}\n'
+    f'Pictures: {workdir / "figures"}; report: {workdir / "report"}\n'
     f'Figures of merit: {workdir / "evaluation.json"}\n'
     f'Segment more images: cellseg segment --model {workdir} --out OUT PATH...'
   )

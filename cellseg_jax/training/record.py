@@ -13,15 +13,14 @@ from cellseg_jax import serialization
 from cellseg_jax.config import Config
 from cellseg_jax.environment import peak_memory
 from cellseg_jax.evaluation.assess import scalars
-from cellseg_jax.progress import progress_bar
+from cellseg_jax.progress import Bar, progress_bar
 from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training.checkpoints import Checkpoints
+from cellseg_jax.training.events import Events, SHOWN
 from cellseg_jax.training.lock import locked
-from cellseg_jax.training.events import Events
 from cellseg_jax.training.progress import MetricsLog
 from cellseg_jax.training.results import Evaluated, write_evaluation
 from cellseg_jax.training.step import TrainState
-
 
 # Makes something to look at of a run's folder and its newest model.
 Report = Callable[[pathlib.Path, Evaluated], None]
@@ -45,7 +44,7 @@ class Record:
       config.optimizer, config.training.steps
     )
     self._skipped = 0
-    self._bar: tqdm | None = None
+    self._bar: Bar | None = None
 
   def __enter__(self) -> 'Record':
     """Makes the folder and opens it.
@@ -151,7 +150,7 @@ class Record:
     if self._checkpoints.is_best(metrics):
       write_evaluation(self._workdir / 'evaluation.json', evaluation)
     self._checkpoints.save(state, metrics)
-    self._events.pictures(step, evaluated)
+    self._events.pictures(step, evaluated.looks[:SHOWN])
     if step < self._config.training.steps:  # The best one is shown at the end.
       self.show(evaluated)
 

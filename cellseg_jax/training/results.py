@@ -23,7 +23,6 @@ from cellseg_jax.inference.predict import Model
 from cellseg_jax.serialization import replace_text
 from cellseg_jax.training.step import draw
 
-
 # Validation images drawn; more would take longer than anyone looks.
 MOST_DRAWN = 4
 
