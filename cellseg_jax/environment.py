@@ -1,6 +1,7 @@
 """The machine and the versions that this process runs on."""
 
 import importlib.metadata
+import os
 import pathlib
 import platform
 import re
@@ -51,7 +52,19 @@ def devices() -> list[str]:
   """Returns the devices that JAX computes on, one text a device."""
   import jax
 
-  return [f'{d.platform} {d.id}: {d.device_kind}' for d in jax.local_devices()]
+  return [
+    f'CPU of {cores()} cores'
+    if device.platform == 'cpu'
+    else f'{device.platform} {device.id} ({device.device_kind})'
+    for device in jax.local_devices()
+  ]
+
+
+def cores() -> int:
+  """Returns the number of CPU cores that this process may use."""
+  if sys.platform == 'linux':
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def memory_of_host() -> tuple[int, int] | None:

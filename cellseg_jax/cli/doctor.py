@@ -95,8 +95,7 @@ def _devices() -> Finding:
   except RuntimeError as error:  # JAX_PLATFORMS names what there is not.
     reason = ' '.join(str(error).split())
     return Finding('devices', 'none', f'JAX finds no device: {reason}')
-  cores = len(os.sched_getaffinity(0)) if _is_linux() else os.cpu_count()
-  return Finding('devices', f'{", ".join(devices)}; {cores} CPU cores')
+  return Finding('devices', ', '.join(devices))
 
 
 def _cuda() -> Finding:
@@ -208,7 +207,3 @@ def _self_test() -> Finding:
     f' (compiling included); loss {found.first:.2f} to {found.last:.2f}, ROC '
     f'AUC {found.auc:.3f}, {found.cells} of 9 cells',
   )
-
-
-def _is_linux() -> bool:
-  return hasattr(os, 'sched_getaffinity')

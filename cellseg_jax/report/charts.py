@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cellseg_jax.evaluation.case_study import Curve
 from cellseg_jax.evaluation.roc import Roc, thin, tpr_at_fpr
@@ -26,15 +27,13 @@ _OF_THE_PAGE = {
   _SECOND: 'var(--second)',
   _THIRD: 'var(--third)',
 }
+_SPLITS = {'training': _SECOND, 'validation': _FIRST}
 _STYLE = {
   'svg.fonttype': 'none',
   'font.size': 10,
   'font.family': 'sans-serif',
   'axes.edgecolor': _INK,
   'axes.labelcolor': _INK,
-  'axes.titlecolor': _INK,
-  'axes.titlesize': 10,
-  'axes.titlelocation': 'left',
   'axes.spines.top': False,
   'axes.spines.right': False,
   'axes.linewidth': 0.8,
@@ -50,44 +49,55 @@ _STYLE = {
   'lines.linewidth': 1.8,
   'lines.markersize': 4,
 }
-_WIDTH, _HEIGHT = 4.6, 3.1  # Of a panel, in inches.
+_SIZE = 5.2, 3.4  # In inches: two beside one another are a page's width.
 
 
-def training(metrics: Sequence[Mapping[str, Any]]) -> str:
-  """Draws loss and learning rate over the steps."""
+def loss(metrics: Sequence[Mapping[str, Any]]) -> str:
+  """Draws the loss over the steps."""
   lines = [line for line in metrics if line.get('loss') is not None]
-  steps = [line['step'] for line in lines]
-  with _drawing('training', 2) as (figure, (left, right)):
-    left.plot(steps, [line['loss'] for line in lines], color=_FIRST)
-    left.set(title='Loss (weighted mean over pixels)', xlabel='step')
-    left.set_ylim(bottom=0)
-    rates = [line['learning_rate'] for line in lines]
-    right.plot(steps, rates, color=_FIRST)
-    right.set(title='Learning rate', xlabel='step')
-    right.set_ylim(bottom=0)
-    right.ticklabel_format(axis='y', scilimits=(-3, 3))
-    return _svg(figure)
+  with _drawing('loss') as axes:
+    _over_steps(axes, lines, [line['loss'] for line in lines])
+    axes.set_ylabel('loss')
+    axes.set_ylim(bottom=0)
+    return _svg(axes)
 
 
-def metrics_over_time(metrics: Sequence[Mapping[str, Any]]) -> str:
-  """Draws ROC AUC and F1 of both splits over the steps."""
+def learning_rate(metrics: Sequence[Mapping[str, Any]]) -> str:
+  """Draws the learning rate over the steps."""
+  lines = [line for line in metrics if 'learning_rate' in line]
+  with _drawing('learning_rate') as axes:
+    rates = np.array([line['learning_rate'] for line in lines])
+    _over_steps(axes, lines, 1e4 * rates)
+    axes.set_ylabel('learning rate / 0.0001')
+    axes.set_ylim(bottom=0)
+    return _svg(axes)
+
+
+def score(metrics: Sequence[Mapping[str, Any]], name: str, title: str) -> str:
+  """Draws a score of both splits over the steps."""
   lines = [line for line in metrics if 'validation' in line]
-  steps = [line['step'] for line in lines]
-  with _drawing('metrics', 2) as (figure, panels):
-    for axes, name, title in zip(
-      panels,
-      ('roc_auc', 'mean_f1'),
-      ('Pixelwise ROC AUC', 'F1, mean over IoU 0.5 to 0.9'),
-      strict=True,
-    ):
-      for split, colour in (('training', _SECOND), ('validation', _FIRST)):
-        values = [line[split][name] for line in lines]
-        axes.plot(steps, values, '-o', color=colour, label=split)
-      axes.set(title=title, xlabel='step')
-      axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-      axes.legend()
-    panels[1].set_ylim(0, 1)
-    return _svg(figure)
+  with _drawing(f'score_{name}') as axes:
+    for split, colour in _SPLITS.items():
+      values = [line[split][name] for line in lines]
+      _over_steps(axes, lines, values, '-o', color=colour, label=split)
+    axes.set_ylabel(title)
+    axes.legend()
+    return _svg(axes)
+
+
+def _over_steps(
+  axes: Axes,
+  lines: Sequence[Mapping[str, Any]],
+  values: ArrayLike,
+  style: str = '-',
+  color: str = _FIRST,
+  **options: Any,
+) -> None:
+  axes.plot(
+    [line['step'] for line in lines], values, style, color=color, **options
+  )
+  axes.set_xlabel('step')
+  axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def roc(
@@ -98,15 +108,13 @@ def roc(
   Args:
     curves: `training` and `validation`.
     threshold: The one used on the validation images.
-    points: Name to a curve of `case_study`.
+    points: Names and digitised curves of the case study.
   """
-  with _drawing('roc', 1, width=1.25, height=1.3) as (figure, (axes,)):
-    for (name, curve), colour in zip(
-      curves.items(), (_SECOND, _FIRST), strict=True
-    ):
-      thinned = thin(curve)
-      label = f'{name}, AUC {curve.auc:.3f}'
-      axes.plot(thinned.fpr, thinned.tpr, color=colour, label=label)
+  with _drawing('roc', height=4.3) as axes:
+    for split, colour in _SPLITS.items():
+      curve = thin(curves[split])
+      label = f'{split}, AUC {curve.auc:.3f}'
+      axes.plot(curve.fpr, curve.tpr, color=colour, label=label)
     fpr, tpr = operating_point(curves['validation'], threshold)
     label = f'threshold {threshold:.2f}'
     axes.plot(
@@ -124,22 +132,23 @@ def roc(
       ylim=(max(np.floor(10 * lowest) / 10, 0), 1.005),
     )
     axes.legend(loc='lower right')
-    return _svg(figure)
+    return _svg(axes)
 
 
 def operating_point(curve: Roc, threshold: float) -> tuple[float, float]:
   """Returns false and true positive rate at a threshold, read off a curve."""
-  ascending = np.s_[::-1]
-  return tuple(
-    float(np.interp(threshold, curve.thresholds[ascending], rates[ascending]))
+  # Thresholds decrease.
+  fpr, tpr = (
+    float(np.interp(threshold, curve.thresholds[::-1], rates[::-1]))
     for rates in (curve.fpr, curve.tpr)
   )
+  return fpr, tpr
 
 
 def f1_over_iou(evaluation: Mapping[str, Any]) -> str:
   """Draws the F1 of the cells against the IoU that a match must exceed."""
-  with _drawing('f1', 1, width=1.25, height=1.3) as (figure, (axes,)):
-    for split, colour in (('training', _SECOND), ('validation', _FIRST)):
+  with _drawing('f1', height=4.3) as axes:
+    for split, colour in _SPLITS.items():
       f1 = evaluation[split]['f1']
       x = [float(iou) for iou in f1]
       axes.plot(x, list(f1.values()), '-o', color=colour, label=split)
@@ -149,126 +158,138 @@ def f1_over_iou(evaluation: Mapping[str, Any]) -> str:
       ylim=(0, 1.02),
     )
     axes.legend(loc='lower left')
-    return _svg(figure)
+    return _svg(axes)
 
 
 def reliability(found: Calibration) -> str:
   """Draws the share of cell pixels over the probability that was said."""
-  with _drawing('reliability', 2) as (figure, (left, right)):
-    left.plot([0, 1], [0, 1], ':', color=_INK, linewidth=1, label='ideal')
-    left.plot(
-      found.predicted, found.observed, '-o', color=_FIRST, label='validation'
-    )
-    left.set(
-      title='Share of pixels that are cell',
+  with _drawing('reliability') as axes:
+    axes.plot([0, 1], [0, 1], ':', color=_INK, linewidth=1)
+    axes.plot(found.predicted, found.observed, '-o', color=_FIRST)
+    axes.set(
       xlabel='probability',
+      ylabel='share of pixels that are cell',
       xlim=(0, 1),
       ylim=(0, 1),
     )
-    left.legend(loc='upper left')
+    return _svg(axes)
+
+
+def share_of_pixels(found: Calibration) -> str:
+  """Draws how many pixels have a probability."""
+  with _drawing('share_of_pixels') as axes:
     middles = (np.arange(BINS) + 0.5) / BINS
-    right.bar(
-      middles, found.pixels / found.pixels.sum(), 0.9 / BINS, color=_FIRST
-    )
-    right.set(
-      title='Share of all pixels',
+    share = found.pixels / found.pixels.sum()
+    axes.bar(middles, share, 0.9 / BINS, color=_FIRST)
+    axes.set(
       xlabel='probability',
+      ylabel='share of all pixels',
       xlim=(0, 1),
       yscale='log',
+      ylim=(min(1e-3, 0.5 * min(share[share > 0])), 1),
     )
-    return _svg(figure)
+    return _svg(axes)
 
 
-def size_comparison(found: Sizes) -> str:
-  """Draws the sizes of labelled and of found cells, together and in pairs."""
-  everything = np.concatenate([found.true, found.found])
-  top = float(np.percentile(everything, 99.5)) * 1.15 if everything.size else 1
-  with _drawing('sizes', 2) as (figure, (left, right)):
-    edges = np.linspace(0, top, 25)
+def sizes(found: Sizes) -> str:
+  """Draws the sizes of all labelled and of all found cells."""
+  with _drawing('sizes') as axes:
+    edges = np.linspace(0, _largest(found), 25)
     for values, colour, label in (
       (found.true, _SECOND, f'labelled ({found.true.size})'),
       (found.found, _FIRST, f'found ({found.found.size})'),
     ):
-      left.hist(
+      axes.hist(
         values, edges, histtype='step', color=colour, label=label, linewidth=1.8
       )
-    left.set(title='Cells', xlabel='diameter in pixels', xlim=(0, top))
-    left.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    left.legend(loc='upper left')
-    right.plot([0, top], [0, top], ':', color=_INK, linewidth=1)
-    right.plot(
-      *found.pairs.T, 'o', color=_FIRST, markersize=3, alpha=0.6, mew=0
-    )
-    right.set(
-      title='Diameter found, of cells with a match',
+    axes.set(xlabel='diameter in pixels', ylabel='cells', xlim=(0, edges[-1]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.legend()
+    return _svg(axes)
+
+
+def size_pairs(found: Sizes) -> str:
+  """Draws the size of each matched cell, labelled against found."""
+  with _drawing('size_pairs') as axes:
+    top = _largest(found)
+    axes.plot([0, top], [0, top], ':', color=_INK, linewidth=1)
+    axes.plot(*found.pairs.T, 'o', color=_FIRST, markersize=4, alpha=0.6, mew=0)
+    axes.set(
       xlabel='labelled diameter in pixels',
+      ylabel='found diameter in pixels',
       xlim=(0, top),
       ylim=(0, top),
     )
-    return _svg(figure)
+    return _svg(axes)
+
+
+def _largest(found: Sizes) -> float:
+  """The end of an axis of diameters."""
+  return 1.08 * max(np.concatenate([found.true, found.found]), default=1.0)
 
 
 def size_histogram(diameters: np.ndarray) -> str:
   """Draws the sizes of the training cells."""
-  with _drawing('histogram', 1, width=1.6) as (figure, (axes,)):
+  with _drawing('histogram', height=2.6) as axes:
     axes.hist(diameters, 30, color=_FIRST)
     axes.set(xlabel='diameter in pixels', ylabel='cells')
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    return _svg(figure)
+    return _svg(axes)
 
 
-def over_frames(
-  counts: np.ndarray, areas: Sequence[np.ndarray], along: str
-) -> str:
-  """Draws how many cells there are, and how large, one image after another.
+def counts(cells: ArrayLike, along: str) -> str:
+  """Draws how many cells there are, one image after another.
 
   Args:
-    counts: Cells of each image, (N,).
-    areas: Of each its cells' areas in pixels.
+    cells: Of each image, (N,).
     along: What the images are, such as 'file'.
   """
-  place = np.arange(1, len(counts) + 1)
-  quartiles = np.array(
-    [
-      np.percentile(diameters, (25, 50, 75)) if diameters.size else [np.nan] * 3
-      for diameters in areas
-    ]
-  )
-  with _drawing('frames', 2) as (figure, (left, right)):
-    style = {'color': _FIRST, 'markersize': 3}
-    left.plot(place, counts, '-o', **style)
-    left.set(title='Cells', xlabel=along)
-    left.set_ylim(bottom=0)
+  with _drawing('counts') as axes:
+    _one_by_one(axes, np.asarray(cells), along)
+    axes.set_ylabel('cells')
+    return _svg(axes)
+
+
+def areas(quartiles: np.ndarray, along: str) -> str:
+  """Draws how large the cells are, one image after another.
+
+  Args:
+    quartiles: Of each image's areas in pixels, (N, 3); NaN without a cell.
+    along: What the images are, such as 'file'.
+  """
+  with _drawing('areas') as axes:
     low, middle, high = quartiles.T
-    right.fill_between(place, low, high, color=_FIRST, alpha=0.25, lw=0)
-    right.plot(place, middle, '-o', **style)
-    right.set(title='Area in pixels: median, middle half', xlabel=along)
-    right.set_ylim(bottom=0)
-    for axes in (left, right):
-      axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    return _svg(figure)
+    place = np.arange(1, len(middle) + 1)
+    axes.fill_between(place, low, high, color=_FIRST, alpha=0.25, lw=0)
+    _one_by_one(axes, middle, along)
+    axes.set_ylabel('area in pixels')
+    return _svg(axes)
+
+
+def _one_by_one(axes: Axes, values: np.ndarray, along: str) -> None:
+  place = np.arange(1, len(values) + 1)
+  axes.plot(place, values, '-o', color=_FIRST, markersize=3)
+  axes.set_xlabel(along)
+  axes.set_ylim(bottom=0)
+  axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 @contextlib.contextmanager
-def _drawing(
-  name: str, columns: int, width: float = 1.0, height: float = 1.0
-) -> Iterator[tuple[Figure, list[Axes]]]:
-  """Lends a figure of panels side by side, in the style of the pages."""
+def _drawing(name: str, height: float = _SIZE[1]) -> Iterator[Axes]:
+  """Lends the axes of a figure in the style of the pages."""
   # A name of its own: ids within the SVG must differ from other figures'.
   with matplotlib.rc_context(_STYLE | {'svg.hashsalt': name}):
-    size = _WIDTH * width * columns, _HEIGHT * height
-    figure = Figure(figsize=size, layout='constrained')
-    figure.patch.set_alpha(0)
-    panels = list(np.ravel(figure.subplots(1, columns)))
-    for axes in panels:
-      axes.patch.set_alpha(0)
-    yield figure, panels
+    figure = Figure(figsize=(_SIZE[0], height), layout='constrained')
+    axes = figure.subplots()
+    for patch in (figure.patch, axes.patch):
+      patch.set_alpha(0)
+    yield axes
 
 
-def _svg(figure: Figure) -> str:
+def _svg(axes: Axes) -> str:
   """Returns a figure as an SVG element of the page's width and colours."""
   file = io.StringIO()
-  figure.savefig(file, format='svg', metadata={'Date': None})
+  axes.figure.savefig(file, format='svg', metadata={'Date': None})
   text = file.getvalue()
   text = text[text.index('<svg') :]
   text = re.sub(r' (width|height)="[\d.]+pt"', '', text, count=2)

@@ -9,7 +9,7 @@ from cellseg_jax.experiments import EXPERIMENTS
 
 
 def command(config: Config, workdir: pathlib.Path) -> str:
-  """Returns the command line that trains with this configuration.
+  """Returns the command that trains with this configuration, for a shell.
 
   It names the recommended configuration that is nearest, and every field that
   differs from it.
@@ -24,6 +24,6 @@ def command(config: Config, workdir: pathlib.Path) -> str:
     for name, experiment in EXPERIMENTS.items()
   }
   name = min(differing, key=lambda name: len(differing[name]))
-  words = ['cellseg', 'train', f'--config={name}', f'--workdir={workdir}']
-  words += [f'--config.{k}={v}' for k, v in differing[name].items()]
-  return shlex.join(words)
+  flags = [f'--config={name}', f'--workdir={workdir}']
+  flags += [f'--config.{k}={v}' for k, v in differing[name].items()]
+  return ' \\\n    '.join(['cellseg train', *map(shlex.quote, flags)])

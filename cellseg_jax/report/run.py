@@ -122,8 +122,10 @@ def _charts(
   fpr, tpr = charts.operating_point(curves['validation'], threshold)
   study = {'test': case_study.TEST, 'training': case_study.TRAINING}
   return {
-    'training': safe(charts.training(metrics)),
-    'metrics': safe(charts.metrics_over_time(metrics)),
+    'loss': safe(charts.loss(metrics)),
+    'learning_rate': safe(charts.learning_rate(metrics)),
+    'auc': safe(charts.score(metrics, 'roc_auc', 'ROC AUC of pixels')),
+    'mean_f1': safe(charts.score(metrics, 'mean_f1', 'F1, IoU 0.5 to 0.9')),
     'roc': safe(charts.roc(curves, threshold, study)),
     'f1': safe(charts.f1_over_iou(evaluation)),
     'operating_point': {'threshold': threshold, 'fpr': fpr, 'tpr': tpr},
@@ -135,7 +137,7 @@ def _validation(evaluated: Evaluated) -> dict[str, Any]:
   looks = evaluated.looks
   tables = measures.tables_of(looks)
   images = [shown.image(*pair) for pair in zip(looks, tables, strict=True)]
-  calibrated = measures.calibration(looks)
+  calibrated, sizes = measures.calibration(looks), measures.sizes(tables)
   kinds: collections.Counter[str] = collections.Counter()
   for image in images:
     kinds.update(image['kinds'])
@@ -152,7 +154,9 @@ def _validation(evaluated: Evaluated) -> dict[str, Any]:
     ],
     'calibration_error': calibrated.error,
     'calibration': safe(charts.reliability(calibrated)),
-    'sizes': safe(charts.size_comparison(measures.sizes(tables))),
+    'share_of_pixels': safe(charts.share_of_pixels(calibrated)),
+    'sizes': safe(charts.sizes(sizes)),
+    'size_pairs': safe(charts.size_pairs(sizes)),
     'min_area': evaluated.model.config.decoding.min_area,
     'method': evaluated.model.config.decoding.method,
   }

@@ -84,10 +84,7 @@ def image(look: Look, table: OverlapTable) -> dict[str, Any]:
 
 def zoom(look: Look, cell: Cell) -> dict[str, Any]:
   """Returns the surroundings of a cell, with its outline and the found ones."""
-  box = tuple(
-    _around(part, side)
-    for part, side in zip(cell.box, look.true.shape, strict=True)
-  )
+  box = _around(cell.box, look.true.shape)
   own = look.found if cell.kind in OF_PREDICTED[1:] else look.true
   found = look.found[box]
   others = np.setdiff1d(found, [0, cell.label] if own is look.found else [0])
@@ -104,8 +101,15 @@ def zoom(look: Look, cell: Cell) -> dict[str, Any]:
   }
 
 
-def _around(part: slice, side: int) -> slice:
-  """Rows or columns around those of a cell, within the image."""
-  middle = (part.start + part.stop) / 2
-  reach = max(_AROUND * (part.stop - part.start), _LEAST_AROUND) / 2
-  return slice(max(int(middle - reach), 0), min(int(middle + reach) + 1, side))
+def _around(
+  box: tuple[slice, slice], shape: tuple[int, ...]
+) -> tuple[slice, slice]:
+  """A square around a cell, moved to lie within the image."""
+  extent = max(part.stop - part.start for part in box)
+  side = min(round(max(_AROUND * extent, _LEAST_AROUND)), *shape)
+  starts = [
+    min(max((part.start + part.stop - side) // 2, 0), length - side)
+    for part, length in zip(box, shape, strict=True)
+  ]
+  rows, columns = (slice(start, start + side) for start in starts)
+  return rows, columns

@@ -118,7 +118,7 @@ function describe(counts) {
   const rate = (part, whole) => (whole ? part / whole : 0).toFixed(3);
   return `TPR ${rate(hit, hit + miss)}, FPR ${rate(alarm, alarm + rest)}, ` +
     `Dice ${rate(2 * hit, 2 * hit + miss + alarm)}; ${found} pieces, ` +
-    `${labelled} labelled; F1 at IoU 0.5 ${rate(2 * matched, found + labelled)}`;
+    `${labelled} labelled; F1 at IoU 0.5: ${rate(2 * matched, found + labelled)}`;
 }
 
 async function start() {
