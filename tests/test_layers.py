@@ -26,6 +26,7 @@ ROOMS = {
   'matplotlib': (
     'cellseg_jax.evaluation.figures',
     'cellseg_jax.report.charts',
+    'cellseg_jax.report.drawing',
   ),
   'pyarrow': ('cellseg_jax.images.tables',),
   'roifile': ('cellseg_jax.images.exports',),

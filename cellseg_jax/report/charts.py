@@ -1,88 +1,58 @@
-"""The figures of a page, as SVG that takes its colours from the page."""
+"""The figures of the pages, each as SVG."""
 
-from collections.abc import Iterator, Mapping, Sequence
-import contextlib
-import io
-import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cellseg_jax.evaluation.case_study import Curve
 from cellseg_jax.evaluation.roc import Roc, thin, tpr_at_fpr
+from cellseg_jax.report.drawing import (
+  drawing,
+  FIRST,
+  INK,
+  SECOND,
+  SPLITS,
+  svg,
+  THIRD,
+)
 from cellseg_jax.report.measures import BINS, Calibration, Sizes
-
-# Colours that no figure has otherwise, and the page's that take their place:
-# so a figure is right on light and on dark, on screen and on paper.
-_INK, _FAINT, _FIRST, _SECOND, _THIRD = (f'#0{n}0{n}0{n}' for n in range(1, 6))
-_OF_THE_PAGE = {
-  _INK: 'var(--ink)',
-  _FAINT: 'var(--rule)',
-  _FIRST: 'var(--first)',
-  _SECOND: 'var(--second)',
-  _THIRD: 'var(--third)',
-}
-_SPLITS = {'training': _SECOND, 'validation': _FIRST}
-_STYLE = {
-  'svg.fonttype': 'none',
-  'font.size': 10,
-  'font.family': 'sans-serif',
-  'axes.edgecolor': _INK,
-  'axes.labelcolor': _INK,
-  'axes.spines.top': False,
-  'axes.spines.right': False,
-  'axes.linewidth': 0.8,
-  'axes.grid': True,
-  'axes.axisbelow': True,
-  'grid.color': _FAINT,
-  'grid.linewidth': 0.8,
-  'xtick.color': _INK,
-  'ytick.color': _INK,
-  'text.color': _INK,
-  'legend.frameon': False,
-  'legend.fontsize': 9,
-  'lines.linewidth': 1.8,
-  'lines.markersize': 4,
-}
-_SIZE = 5.2, 3.4  # In inches: two beside one another are a page's width.
 
 
 def loss(metrics: Sequence[Mapping[str, Any]]) -> str:
   """Draws the loss over the steps."""
   lines = [line for line in metrics if line.get('loss') is not None]
-  with _drawing('loss') as axes:
+  with drawing('loss') as axes:
     _over_steps(axes, lines, [line['loss'] for line in lines])
     axes.set_ylabel('loss')
     axes.set_ylim(bottom=0)
-    return _svg(axes)
+    return svg(axes)
 
 
 def learning_rate(metrics: Sequence[Mapping[str, Any]]) -> str:
   """Draws the learning rate over the steps."""
   lines = [line for line in metrics if 'learning_rate' in line]
-  with _drawing('learning_rate') as axes:
+  with drawing('learning_rate') as axes:
     rates = np.array([line['learning_rate'] for line in lines])
     _over_steps(axes, lines, 1e4 * rates)
     axes.set_ylabel('learning rate / 0.0001')
     axes.set_ylim(bottom=0)
-    return _svg(axes)
+    return svg(axes)
 
 
 def score(metrics: Sequence[Mapping[str, Any]], name: str, title: str) -> str:
   """Draws a score of both splits over the steps."""
   lines = [line for line in metrics if 'validation' in line]
-  with _drawing(f'score_{name}') as axes:
-    for split, colour in _SPLITS.items():
+  with drawing(f'score_{name}') as axes:
+    for split, colour in SPLITS.items():
       values = [line[split][name] for line in lines]
       _over_steps(axes, lines, values, '-o', color=colour, label=split)
     axes.set_ylabel(title)
     axes.legend()
-    return _svg(axes)
+    return svg(axes)
 
 
 def _over_steps(
@@ -90,7 +60,7 @@ def _over_steps(
   lines: Sequence[Mapping[str, Any]],
   values: ArrayLike,
   style: str = '-',
-  color: str = _FIRST,
+  color: str = FIRST,
   **options: Any,
 ) -> None:
   axes.plot(
@@ -110,20 +80,20 @@ def roc(
     threshold: The one used on the validation images.
     points: Names and digitised curves of the case study.
   """
-  with _drawing('roc', height=4.3) as axes:
-    for split, colour in _SPLITS.items():
+  with drawing('roc', height=4.3) as axes:
+    for split, colour in SPLITS.items():
       curve = thin(curves[split])
       label = f'{split}, AUC {curve.auc:.3f}'
       axes.plot(curve.fpr, curve.tpr, color=colour, label=label)
     fpr, tpr = operating_point(curves['validation'], threshold)
     label = f'threshold {threshold:.2f}'
     axes.plot(
-      fpr, tpr, 'o', color=_FIRST, markersize=8, label=label, clip_on=False
+      fpr, tpr, 'o', color=FIRST, markersize=8, label=label, clip_on=False
     )
     for (name, curve), style in zip(points.items(), ('s:', 'o:'), strict=True):
       label = f'case study, {name}, AUC {curve.auc:.3f}'
       x, y = zip(*curve.tpr_at_fpr.items(), strict=True)
-      axes.plot(x, y, style, color=_THIRD, linewidth=1.2, label=label)
+      axes.plot(x, y, style, color=THIRD, linewidth=1.2, label=label)
     lowest = min([0.7] + [tpr_at_fpr(c, 0.01) for c in curves.values()])
     axes.set(
       xlabel='false positive rate',
@@ -132,7 +102,7 @@ def roc(
       ylim=(max(np.floor(10 * lowest) / 10, 0), 1.005),
     )
     axes.legend(loc='lower right')
-    return _svg(axes)
+    return svg(axes)
 
 
 def operating_point(curve: Roc, threshold: float) -> tuple[float, float]:
@@ -147,8 +117,8 @@ def operating_point(curve: Roc, threshold: float) -> tuple[float, float]:
 
 def f1_over_iou(evaluation: Mapping[str, Any]) -> str:
   """Draws the F1 of the cells against the IoU that a match must exceed."""
-  with _drawing('f1', height=4.3) as axes:
-    for split, colour in _SPLITS.items():
+  with drawing('f1', height=4.3) as axes:
+    for split, colour in SPLITS.items():
       f1 = evaluation[split]['f1']
       x = [float(iou) for iou in f1]
       axes.plot(x, list(f1.values()), '-o', color=colour, label=split)
@@ -158,29 +128,29 @@ def f1_over_iou(evaluation: Mapping[str, Any]) -> str:
       ylim=(0, 1.02),
     )
     axes.legend(loc='lower left')
-    return _svg(axes)
+    return svg(axes)
 
 
 def reliability(found: Calibration) -> str:
   """Draws the share of cell pixels over the probability that was said."""
-  with _drawing('reliability') as axes:
-    axes.plot([0, 1], [0, 1], ':', color=_INK, linewidth=1)
-    axes.plot(found.predicted, found.observed, '-o', color=_FIRST)
+  with drawing('reliability') as axes:
+    axes.plot([0, 1], [0, 1], ':', color=INK, linewidth=1)
+    axes.plot(found.predicted, found.observed, '-o', color=FIRST)
     axes.set(
       xlabel='probability',
       ylabel='share of pixels that are cell',
       xlim=(0, 1),
       ylim=(0, 1),
     )
-    return _svg(axes)
+    return svg(axes)
 
 
 def share_of_pixels(found: Calibration) -> str:
   """Draws how many pixels have a probability."""
-  with _drawing('share_of_pixels') as axes:
+  with drawing('share_of_pixels') as axes:
     middles = (np.arange(BINS) + 0.5) / BINS
     share = found.pixels / found.pixels.sum()
-    axes.bar(middles, share, 0.9 / BINS, color=_FIRST)
+    axes.bar(middles, share, 0.9 / BINS, color=FIRST)
     axes.set(
       xlabel='probability',
       ylabel='share of all pixels',
@@ -188,16 +158,16 @@ def share_of_pixels(found: Calibration) -> str:
       yscale='log',
       ylim=(min(1e-3, 0.5 * min(share[share > 0])), 1),
     )
-    return _svg(axes)
+    return svg(axes)
 
 
 def sizes(found: Sizes) -> str:
   """Draws the sizes of all labelled and of all found cells."""
-  with _drawing('sizes') as axes:
+  with drawing('sizes') as axes:
     edges = np.linspace(0, _largest(found), 25)
     for values, colour, label in (
-      (found.true, _SECOND, f'labelled ({found.true.size})'),
-      (found.found, _FIRST, f'found ({found.found.size})'),
+      (found.true, SECOND, f'labelled ({found.true.size})'),
+      (found.found, FIRST, f'found ({found.found.size})'),
     ):
       axes.hist(
         values, edges, histtype='step', color=colour, label=label, linewidth=1.8
@@ -205,22 +175,22 @@ def sizes(found: Sizes) -> str:
     axes.set(xlabel='diameter in pixels', ylabel='cells', xlim=(0, edges[-1]))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.legend()
-    return _svg(axes)
+    return svg(axes)
 
 
 def size_pairs(found: Sizes) -> str:
   """Draws the size of each matched cell, labelled against found."""
-  with _drawing('size_pairs') as axes:
+  with drawing('size_pairs') as axes:
     top = _largest(found)
-    axes.plot([0, top], [0, top], ':', color=_INK, linewidth=1)
-    axes.plot(*found.pairs.T, 'o', color=_FIRST, markersize=4, alpha=0.6, mew=0)
+    axes.plot([0, top], [0, top], ':', color=INK, linewidth=1)
+    axes.plot(*found.pairs.T, 'o', color=FIRST, markersize=4, alpha=0.6, mew=0)
     axes.set(
       xlabel='labelled diameter in pixels',
       ylabel='found diameter in pixels',
       xlim=(0, top),
       ylim=(0, top),
     )
-    return _svg(axes)
+    return svg(axes)
 
 
 def _largest(found: Sizes) -> float:
@@ -229,12 +199,21 @@ def _largest(found: Sizes) -> float:
 
 
 def size_histogram(diameters: np.ndarray) -> str:
-  """Draws the sizes of the training cells."""
-  with _drawing('histogram', height=2.6) as axes:
-    axes.hist(diameters, 30, color=_FIRST)
-    axes.set(xlabel='diameter in pixels', ylabel='cells')
+  """Draws the sizes of cells."""
+  return _histogram(diameters, 'diameter in pixels', 30)
+
+
+def confidence_histogram(confidence: np.ndarray) -> str:
+  """Draws how sure the model is of cells."""
+  return _histogram(confidence, 'confidence', np.linspace(0, 1, 41))
+
+
+def _histogram(values: np.ndarray, name: str, bins: int | np.ndarray) -> str:
+  with drawing(f'histogram_{name}', height=2.6) as axes:
+    axes.hist(values, bins, color=FIRST)
+    axes.set(xlabel=name, ylabel='cells')
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    return _svg(axes)
+    return svg(axes)
 
 
 def counts(cells: ArrayLike, along: str) -> str:
@@ -244,10 +223,10 @@ def counts(cells: ArrayLike, along: str) -> str:
     cells: Of each image, (N,).
     along: What the images are, such as 'file'.
   """
-  with _drawing('counts') as axes:
+  with drawing('counts') as axes:
     _one_by_one(axes, np.asarray(cells), along)
     axes.set_ylabel('cells')
-    return _svg(axes)
+    return svg(axes)
 
 
 def areas(quartiles: np.ndarray, along: str) -> str:
@@ -257,43 +236,18 @@ def areas(quartiles: np.ndarray, along: str) -> str:
     quartiles: Of each image's areas in pixels, (N, 3); NaN without a cell.
     along: What the images are, such as 'file'.
   """
-  with _drawing('areas') as axes:
+  with drawing('areas') as axes:
     low, middle, high = quartiles.T
     place = np.arange(1, len(middle) + 1)
-    axes.fill_between(place, low, high, color=_FIRST, alpha=0.25, lw=0)
+    axes.fill_between(place, low, high, color=FIRST, alpha=0.25, lw=0)
     _one_by_one(axes, middle, along)
     axes.set_ylabel('area in pixels')
-    return _svg(axes)
+    return svg(axes)
 
 
 def _one_by_one(axes: Axes, values: np.ndarray, along: str) -> None:
   place = np.arange(1, len(values) + 1)
-  axes.plot(place, values, '-o', color=_FIRST, markersize=3)
+  axes.plot(place, values, '-o', color=FIRST, markersize=3)
   axes.set_xlabel(along)
   axes.set_ylim(bottom=0)
   axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-
-
-@contextlib.contextmanager
-def _drawing(name: str, height: float = _SIZE[1]) -> Iterator[Axes]:
-  """Lends the axes of a figure in the style of the pages."""
-  # A name of its own: ids within the SVG must differ from other figures'.
-  with matplotlib.rc_context(_STYLE | {'svg.hashsalt': name}):
-    figure = Figure(figsize=(_SIZE[0], height), layout='constrained')
-    axes = figure.subplots()
-    for patch in (figure.patch, axes.patch):
-      patch.set_alpha(0)
-    yield axes
-
-
-def _svg(axes: Axes) -> str:
-  """Returns a figure as an SVG element of the page's width and colours."""
-  file = io.StringIO()
-  axes.figure.savefig(file, format='svg', metadata={'Date': None})
-  text = file.getvalue()
-  text = text[text.index('<svg') :]
-  text = re.sub(r' (width|height)="[\d.]+pt"', '', text, count=2)
-  text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.S)
-  for colour, of_the_page in _OF_THE_PAGE.items():
-    text = text.replace(colour, of_the_page)
-  return text
