@@ -64,6 +64,7 @@ def svg(axes: Axes) -> str:
   text = text[text.index('<svg') :]
   text = re.sub(r' (width|height)="[\d.]+pt"', '', text, count=2)
   text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.S)
+  text = re.sub(r'<g id="[^"]*"', '<g', text)  # The same in every figure.
   for colour, of_the_page in _OF_THE_PAGE.items():
     text = text.replace(colour, of_the_page)
   return text

@@ -75,14 +75,15 @@ def _remark_counts(
   images: Sequence[Cells], found: list[list[tuple[float, str]]]
 ) -> None:
   counts = np.array([one.labels.size for one in images])
-  middle, spread = _robust(counts, max(np.sqrt(np.median(counts)), 1.0))
-  for one, count in zip(found, counts.tolist(), strict=True):
-    score = abs(count - middle) / spread
+  # Anscombe's transform: counts of any size have a spread of 1 or more.
+  steady = 2 * np.sqrt(counts + 0.375)
+  middle, spread = _robust(steady, 1.0)
+  for one, count, value in zip(found, counts, steady, strict=True):
+    score = float(abs(value - middle) / spread)
     if score > LIMIT:
-      word = 'few' if count < middle else 'many'
-      one.append(
-        (score, f'{word} cells: {count}, where the median is {middle:g}')
-      )
+      word = 'few' if value < middle else 'many'
+      usual = f'{np.median(counts):g}'
+      one.append((score, f'{word} cells: {count}, where the median is {usual}'))
 
 
 def _remark_confidence(
@@ -107,7 +108,7 @@ def _remark_sizes(
   images: Sequence[Cells], found: list[list[tuple[float, str]]]
 ) -> list[list[int]]:
   """Returns the labels of the huge cells of each image."""
-  areas = np.concatenate([one.areas for one in images])
+  areas = np.concatenate([np.zeros(0), *(one.areas for one in images)])
   if areas.size < LEAST_CELLS:
     return [[] for _ in images]
   middle, spread = _robust(np.log(areas), _LEAST_LOG_AREA)
