@@ -49,8 +49,11 @@ def drawing(name: str, height: float = _SIZE[1]) -> Iterator[Axes]:
   """Lends the axes of a figure in the style of the pages."""
   # A name of its own: ids within the SVG must differ from other figures'.
   with matplotlib.rc_context(_STYLE | {'svg.hashsalt': name}):
-    figure = Figure(figsize=(_SIZE[0], height), layout='constrained')
-    axes = figure.subplots()
+    figure = Figure(figsize=(_SIZE[0], height))
+    # The same margins in all: axes line up, and no layout is to be computed.
+    axes = figure.add_axes(
+      (0.14, 0.5 / height, 0.84, 1 - (0.5 + 0.15) / height)
+    )
     for patch in (figure.patch, axes.patch):
       patch.set_alpha(0)
     yield axes
