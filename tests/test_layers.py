@@ -9,10 +9,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = 'cellseg_jax'
 
 LAYERS = (
-  ('cache', 'config', 'serialization', 'validation', 'experiments', 'images'),
+  (
+    *('cache', 'config', 'environment', 'experiments', 'progress'),
+    *('serialization', 'validation', 'images'),
+  ),
   ('datasets', 'model'),
   ('training', 'inference', 'evaluation'),
-  ('export', 'cluster'),
+  ('export', 'cluster', 'report'),
   ('cli', 'run_train'),
 )
 
@@ -20,7 +23,12 @@ ROOMS = {
   'orbax': ('cellseg_jax.training.checkpoints',),
   'tensorstore': ('cellseg_jax.training.stored',),
   'tensorflow_datasets': ('cellseg_jax.datasets',),
-  'matplotlib': ('cellseg_jax.evaluation.figures',),
+  'jinja2': ('cellseg_jax.report.page',),
+  'matplotlib': (
+    'cellseg_jax.evaluation.figures',
+    'cellseg_jax.report.charts',
+    'cellseg_jax.report.drawing',
+  ),
   'pyarrow': ('cellseg_jax.images.tables',),
   'roifile': ('cellseg_jax.images.exports',),
   'absl': ('cellseg_jax.cli', 'run_train'),
@@ -36,8 +44,10 @@ ROOMS = {
   'onnxruntime': ('cellseg_jax.export.onnx_runtime',),
   'bioimageio': ('cellseg_jax.export.bioimage',),
   'PIL': ('cellseg_jax.images.raster',),
+  'tensorboardX': ('cellseg_jax.training.events',),
   'tensorflow': (),
   'torch': (),
+  'tqdm': ('cellseg_jax.progress',),
   'pickle': (),
 }
 

@@ -8,9 +8,9 @@ import hashlib
 import os
 import pathlib
 import platform
-import sys
 
 from cellseg_jax.cache import user_cache
+from cellseg_jax.environment import cores
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -87,9 +87,5 @@ def _host() -> str:
     told = sorted({line for line in lines if line.startswith(names)})
   except OSError:
     told = [platform.processor()]
-  if sys.platform == 'linux':
-    cores = len(os.sched_getaffinity(0))
-  else:
-    cores = os.cpu_count() or 1
   digest = hashlib.sha256('\n'.join(told).encode()).hexdigest()[:16]
-  return f'{platform.machine()}-{cores}-{digest}'
+  return f'{platform.machine()}-{cores()}-{digest}'

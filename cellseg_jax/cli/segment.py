@@ -119,11 +119,11 @@ def _segment(
   outcomes, out: pathlib.Path, count: int, list_below: float
 ) -> list[str]:
   """Prints what becomes of each file; returns those that failed."""
-  from tqdm import tqdm
+  from cellseg_jax.progress import progress_bar
 
   failed, pixels = [], 0
   # Where the output is no terminal, a line a file is enough.
-  with tqdm(total=count, unit='file', desc='segmenting', disable=None) as bar:
+  with progress_bar(count, 'segmenting', 'files', lines=False) as bar:
     for outcome in outcomes:
       record = outcome.record
       if record.status == 'failed':

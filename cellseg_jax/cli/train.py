@@ -31,13 +31,14 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
     return 2
   process.prepare()
   # Imported late: the flags are checked before the seconds this takes.
+  from cellseg_jax.report.run import write_report
   from cellseg_jax.training import interrupts, loop, parallel, replay
 
   try:
     if processes:
       parallel.join(*processes)
     if replay_step is None:
-      loop.train(config, workdir)
+      loop.train(config, workdir, write_report)
     else:
       replay.replay(config, workdir, replay_step)
   except loop.BAD_INPUT as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import pathlib
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
@@ -59,6 +60,24 @@ def write_part(path: str | pathlib.Path, table: Table) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   with replacing(path) as partial:
     parquet.write_table(_arrow(table), partial)
+
+
+def read_part(
+  path: str | pathlib.Path, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+  """Reads columns of what `write_part` wrote; empty numbers become NaN.
+
+  Args:
+    path: The part.
+    names: Of the columns.
+
+  Raises:
+    TableError: The part is damaged.
+    OSError: It is not there.
+  """
+  with _opened(path) as file:
+    table = file.read(columns=list(names))
+  return {name: table[name].to_numpy() for name in names}
 
 
 def merge_parts(

@@ -224,8 +224,7 @@ def merge(out: pathlib.Path) -> None:
   states.mkdir(exist_ok=True)
   with open_no_link(lock_path, 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)  # Shards may end at the same time.
-    records = [_read(path) for path in sorted(states.glob('*.json'))]
-    known = sorted(filter(None, records), key=lambda record: record.file)
+    known = records(out)
     serialization.replace_text(out / LOG, ''.join(map(_line, known)))
     parts = [
       out / path
@@ -234,6 +233,13 @@ def merge(out: pathlib.Path) -> None:
       if pathlib.Path(path).parent.name == tables.PARTS
     ]
     tables.merge_parts(parts, out)
+
+
+def records(out: pathlib.Path) -> list[Record]:
+  """Returns what became of every file in a folder of outputs, by file."""
+  states = sorted((out / _STATES).glob('*.json'))
+  known = filter(None, map(_read, states))
+  return sorted(known, key=lambda record: record.file)
 
 
 def _made_from(image: pathlib.Path, common: str) -> str:

@@ -26,9 +26,13 @@ from cellseg_jax.training.checkpoints import CheckpointError
 from cellseg_jax.training.examine import examine
 from cellseg_jax.training.interrupts import Interrupted, Interrupts
 from cellseg_jax.training.lock import LockedError
-from cellseg_jax.training.record import NoRecord, Record
+from cellseg_jax.training.record import NoRecord, Record, Report
 from cellseg_jax.training.resolve import resolve
-from cellseg_jax.training.results import evaluate_step, write_results
+from cellseg_jax.training.results import (
+  evaluate_step,
+  Evaluated,
+  write_results,
+)
 from cellseg_jax.training.step import (
   init_state,
   state_from,
@@ -56,12 +60,18 @@ BAD_INPUT = (
 )
 
 
-def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
+def train(
+  config: Config,
+  workdir: str | pathlib.Path,
+  report: Report | None = None,
+) -> dict[str, Any]:
   """Trains a model, or goes on where an earlier call was stopped.
 
   Args:
     config: Everything the run depends on.
     workdir: Folder for config, checkpoints, metrics, evaluation and figures.
+    report: Called with the folder and each evaluated model, at the end with
+      the best one.
 
   Returns:
     What `evaluation.json` holds: the best model's figures.
@@ -84,7 +94,7 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
   state = start_state(config, optimizer)
   first = parallel.is_first()
-  with (Record if first else NoRecord)(workdir, config) as record:
+  with (Record if first else NoRecord)(workdir, config, report) as record:
     record.say(_description(splits, config))
     # The folder is the first process's alone to read.
     state = parallel.from_first(record.last_state(state))
@@ -103,6 +113,7 @@ def _finish(
   record.wait()
   model, step = load_best(workdir)
   evaluation = write_results(workdir, model, step, splits)
+  record.show(Evaluated(model, evaluation, splits))
   record.say(_summary(workdir, evaluation))
   return evaluation
 
@@ -179,8 +190,9 @@ def _make_updates(
       asked = interrupts.agreed()
       # Also when asked to end: else the run that goes on would lack it.
       if step % run.evaluate_every == 0 or step == run.steps:
-        evaluation = evaluate_step(_model(state, config), step, splits)
-        record.evaluated(state, evaluation)
+        model = _model(state, config)
+        evaluation = evaluate_step(model, step, splits)
+        record.evaluated(state, Evaluated(model, evaluation, splits))
       elif asked or step % run.checkpoint_every == 0:
         record.save(state)
       if asked:
@@ -303,7 +315,7 @@ def _summary(workdir: pathlib.Path, evaluation: dict[str, Any]) -> str:
     f'TPR {validation["tpr_at_fpr"]["0.05"]:.3f} at FPR 0.05, '
     f'F1 at IoU 0.5 {validation["f1"]["0.5"]:.3f} '
     f'({settings})\n'
-    f'Pictures: {workdir / "figures"}\n'
+    f'Pictures: {workdir / "figures"}; report: {workdir / "report"}\n'
     f'Figures of merit: {workdir / "evaluation.json"}\n'
     f'Segment more images: cellseg segment --model {workdir} --out OUT PATH...'
   )

@@ -1,6 +1,8 @@
 """What a finished run leaves behind: its evaluation and its figures."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
 import json
 import pathlib
 from typing import Any
@@ -15,6 +17,7 @@ from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.evaluation import figures
 from cellseg_jax.evaluation.assess import assess
 from cellseg_jax.evaluation.evaluate import roc_from
+from cellseg_jax.evaluation.look import chosen, Look, look
 from cellseg_jax.images.inside import inside
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
@@ -23,6 +26,29 @@ from cellseg_jax.training.step import draw
 
 # Validation images drawn; more would take longer than anyone looks.
 MOST_DRAWN = 4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluated:
+  """A model, and what it was found to be worth.
+
+  Attributes:
+    model: After some updates.
+    evaluation: As `evaluate_step` returns.
+    splits: The images of the run.
+  """
+
+  model: Model
+  evaluation: dict[str, Any]
+  splits: Splits
+
+  @functools.cached_property
+  def looks(self) -> list[Look]:
+    """What the model makes of validation images; of some, if they are many."""
+    return [
+      look(self.model, image, self.evaluation['settings'])
+      for image in chosen(self.splits.validation)
+    ]
 
 
 def write_results(
