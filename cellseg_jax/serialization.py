@@ -48,13 +48,17 @@ def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Config:
     ConfigError: A part or a field does not exist, or a value has not the
       field's type.
   """
-  parts = {field.name: field.type for field in dataclasses.fields(Config)}
+  parts: dict[str, Any] = {
+    field.name: field.type for field in dataclasses.fields(Config)
+  }
   built = {}
   for name, fields in values.items():
     check_known(name, parts, 'config')
     if not isinstance(fields, Mapping):
       raise ConfigError(f'config.{name} must hold fields, found {fields!r}')
-    types = {f.name: f.type for f in dataclasses.fields(parts[name])}
+    types: dict[str, Any] = {
+      f.name: f.type for f in dataclasses.fields(parts[name])
+    }
     for field in fields:
       check_known(field, types, f'config.{name}')
     built[name] = parts[name](

@@ -94,7 +94,7 @@ def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
     image = formats.read_image(images[name]) if name in images else None
     picture = draw_errors(true, predicted, image)
     formats.write_picture(folder / f'{name}.png', picture)
-  pooled = scores.metrics(scores.pool(counts))
+  pooled: dict[str, Any] = scores.metrics(scores.pool(counts))
   print(_line(f'all {len(pairs)}', pooled))
   for name in ('precision', 'recall', 'ap'):
     print(f'{name}: {_at(pooled[name])}')

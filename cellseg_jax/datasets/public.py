@@ -24,7 +24,9 @@ from cellseg_jax.images.formats import read_image, read_labels
 from cellseg_jax.images.labels import LabelError
 
 
-class PublicSet(LabelledImages, skip_registration=True):
+class PublicSet(  # type: ignore[call-arg]  # TFDS has the keyword.
+  LabelledImages, skip_registration=True
+):
   """Base of the public sets: says where to get what is missing."""
 
   page: str  # Where to download the set.

@@ -78,7 +78,7 @@ def open_tiff(
 class _Complaints(logging.Handler):
   """Keeps what tifffile logs as errors of this thread's file."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     super().__init__(logging.ERROR)
     self.thread = threading.get_ident()
     self.texts: list[str] = []
@@ -124,16 +124,17 @@ def _check_complete(
   if series.dataoffset is not None:
     # Of such a stack, only the first page may have a header.
     end = series.dataoffset + math.prod(series.shape) * series.dtype.itemsize
-    ends = [(series.parent, end)]
+    ends: list[tuple[Any, int]] = [(series.parent, end)]
   elif None in series.pages:
     raise ImageFileError(
       f'{path}: some of its {len(series.pages)} planes are not there; put the '
       'other files of its set beside it, or copy it again'
     )
   else:
+    pages: Any = series.pages  # None of them is None.
     ends = [
       (page.parent, offset + count)
-      for page in series.pages
+      for page in pages
       for offset, count in zip(
         page.dataoffsets, page.databytecounts, strict=True
       )
@@ -148,7 +149,8 @@ def _array(
   series: tifffile.TiffPageSeries,
 ) -> LazyArray:
   if series.dataoffset is not None and not series.is_multifile:
-    dtype = series.dtype.newbyteorder(series.parent.byteorder)
+    parent: Any = series.parent
+    dtype = series.dtype.newbyteorder(parent.byteorder)
     return Mapped(path, series.dataoffset, series.shape, dtype)
   codec, predictor = series.keyframe.compression, series.keyframe.predictor
   if (
@@ -186,7 +188,7 @@ def _from_ome(
   tiff: tifffile.TiffFile, number: int
 ) -> tuple[tuple[float, float] | None, list[str]]:
   """Reads pixel size and channel names of an image from the OME-XML."""
-  pixels = ElementTree.fromstring(tiff.ome_metadata).findall(
+  pixels = ElementTree.fromstring(str(tiff.ome_metadata)).findall(
     '{*}Image/{*}Pixels'
   )
   if len(pixels) != len(tiff.series):

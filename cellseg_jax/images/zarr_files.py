@@ -56,7 +56,7 @@ def _open_image(
     )
   multiscale = _VERSIONS[version].multiscales.Multiscale.model_validate(image)
   full = multiscale.datasets[0]
-  array = group[full.path]
+  array: Any = group[full.path]
   names = [str(axis.name).lower() for axis in multiscale.axes]
   scales = [
     transforms[0].scale

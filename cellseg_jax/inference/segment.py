@@ -42,7 +42,7 @@ class Segmentation(NamedTuple):
   """
 
   labels: jax.Array
-  count: jax.Array
+  count: jax.Array  # type: ignore[assignment]  # Not that of tuples.
   area: jax.Array
   centroid: jax.Array
   box: jax.Array

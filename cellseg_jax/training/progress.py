@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
@@ -28,7 +29,7 @@ class MetricsLog:
       text = ''.join(json.dumps(line) + '\n' for line in kept)
       replace_text(self._path, text)
 
-  def write(self, step: int, **values: float) -> None:
+  def write(self, step: int, **values: Any) -> None:
     """Appends one line."""
     with self._path.open('a') as file:
       file.write(json.dumps({'step': step, **values}) + '\n')

@@ -12,9 +12,7 @@ PAGES = (
 )
 RUN = ('bash', 'python')
 SHOWN = ('text', 'math')  # Not code to run.
-_BLOCK = re.compile(
-  r'^( *)```([^\n]*)\n(.*?)^\1```$', re.MULTILINE | re.DOTALL
-)
+_BLOCK = re.compile(r'^( *)```([^\n]*)\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r' title="Not run by the tests: ([^"]+)"')
 
 

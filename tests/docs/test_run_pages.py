@@ -40,7 +40,7 @@ PROGRAMS = {
   'bioimageio': f'exec {pathlib.Path(sys.executable).parent}/bioimageio "$@"',
   'cellseg': (
     f'[ "$1" = train ] && set -- "$@" {_FLAGS}\n'
-    f"exec {sys.executable} -c '{_START}' \"$@\""
+    f'exec {sys.executable} -c \'{_START}\' "$@"'
   ),
 }
 
