@@ -21,8 +21,9 @@ def replace(config: Config, **parts: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: A part or a field does not exist.
 
-  >>> replace(Config(), training={'steps': 10}).training.steps
-  10
+  Examples:
+    >>> replace(Config(), training={'steps': 10}).training.steps
+    10
   """
   changed = to_dict(config)
   for part, fields in parts.items():

@@ -61,6 +61,16 @@ class Model:
     config: The configuration it was trained with (static).
     members: How many networks' variables are stacked, along a leading axis;
       of 1 they are as they are (static).
+
+  Examples:
+    >>> import cellseg_jax
+    >>> import jax
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> 0 <= model.choices['threshold'] <= 1
+    True
+    >>> on_device = jax.device_put(model)
+    >>> on_device.config == model.config
+    True
   """
 
   variables: fcn.Variables
@@ -102,13 +112,23 @@ def predict(model: Model, images: jax.Array) -> jax.Array:
 
   Args:
     model: As `load_model` returns.
-    images: As for `predict_maps`.
+    images: Raw intensities, (..., H, W) for a model of one channel and
+      (..., H, W, C) for a model of C channels; any leading axes.
 
   Returns:
     float32 (..., H, W), from 0 to 1.
 
   Raises:
     ValueError: The shape does not fit the model's channels.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> from skimage.io import imread
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> image = imread('more_images/field5.tif')  # (H, W)
+    >>> probability = cellseg_jax.predict(model, image)
+    >>> probability.shape == image.shape, str(probability.dtype)
+    (True, 'float32')
   """
   return predict_maps(model, images)['foreground']
 

@@ -80,12 +80,14 @@ def _part(name: str, part: ast.ClassDef, lines: list[str]) -> str:
     '| field | type | default | what |',
     '|---|---|---|---|',
   ]
+  what = ''
   for field in part.body:
     if isinstance(field, ast.AnnAssign):
       first = last = field.lineno - 1
       while lines[first - 1].startswith('  #'):
         first -= 1
-      what = ' '.join(line.strip('# ') for line in lines[first:last])
+      # One comment may stand above two fields.
+      what = ' '.join(line.strip('# ') for line in lines[first:last]) or what
       kind, default = ast.unparse(field.annotation), ast.unparse(field.value)
       rows.append(
         f'| `{field.target.id}` | {kind} | `{default}` | {_cell(what)} |'
