@@ -229,7 +229,15 @@ class DecodingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Everything that a training run depends on."""
+  """Everything that a training run depends on.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> from cellseg_jax.serialization import replace
+    >>> config = replace(cellseg_jax.Config(), training={'steps': 300})
+    >>> config.training.steps, config.training.batch_size
+    (300, 8)
+  """
 
   data: DataConfig = DataConfig()
   intensity: IntensityConfig = IntensityConfig()

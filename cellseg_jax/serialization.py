@@ -23,8 +23,9 @@ def replace(config: Config, **parts: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: A part or a field does not exist.
 
-  >>> replace(Config(), training={'steps': 10}).training.steps
-  10
+  Examples:
+    >>> replace(Config(), training={'steps': 10}).training.steps
+    10
   """
   changed = to_dict(config)
   for part, fields in parts.items():
@@ -50,7 +51,9 @@ def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Config:
     ConfigError: A part or a field does not exist, or a value has not the
       field's type.
   """
-  parts = {field.name: field.type for field in dataclasses.fields(Config)}
+  parts: dict[str, Any] = {
+    field.name: field.type for field in dataclasses.fields(Config)
+  }
   built = {}
   for name, fields in values.items():
     check_known(name, parts, 'config')
@@ -58,7 +61,9 @@ def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Config:
       raise ConfigError(
         f'config.{name} must hold fields, found {reprlib.repr(fields)}'
       )
-    types = {f.name: f.type for f in dataclasses.fields(parts[name])}
+    types: dict[str, Any] = {
+      f.name: f.type for f in dataclasses.fields(parts[name])
+    }
     for field in fields:
       check_known(field, types, f'config.{name}')
     built[name] = parts[name](

@@ -148,7 +148,8 @@ def parse(argv: Sequence[str], default: str) -> Flags:
     raise ConfigError(f'unexpected argument {rest[0]!r}; flags begin with --')
   result = serialization.from_dict(config.value.to_dict())
   validate(result)
-  file, variant = _split(values['config'].config_filename)
+  given: Any = values['config']
+  file, variant = _split(given.config_filename)
   name = '-'.join([pathlib.Path(file).stem, *filter(None, [variant])])
   folder = pathlib.Path(workdir.value or f'runs/{name}')
   return Flags(result, folder, replay_step.value, processes())

@@ -113,7 +113,7 @@ def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
     picture = draw_errors(true, predicted, image)
     with replacing(inside(root, place / f'{name}.png')) as partial:
       formats.write_picture(partial, picture)
-  pooled = scores.metrics(scores.pool(counts))
+  pooled: dict[str, Any] = scores.metrics(scores.pool(counts))
   print(_line(f'all {len(pairs)}', pooled))
   for name in ('precision', 'recall', 'ap'):
     print(f'{name}: {_at(pooled[name])}')

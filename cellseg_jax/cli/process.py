@@ -59,7 +59,7 @@ def keep_compiled_programs() -> pathlib.Path | None:
   """
   import jax
 
-  if jax.config.jax_compilation_cache_dir:
+  if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
     return None
   folder = user_cache() / 'compiled' / _host()
   try:

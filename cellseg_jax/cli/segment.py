@@ -1,11 +1,11 @@
 """`cellseg segment`: image files to label images, tables and pictures."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import pathlib
 import sys
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from cellseg_jax.cli import process, segment_options
 
@@ -116,7 +116,10 @@ def _say_what_is_left(jobs: int, todo: int, again: int) -> None:
 
 
 def _segment(
-  outcomes, out: pathlib.Path, count: int, list_below: float
+  outcomes: Iterable['Outcome'],
+  out: pathlib.Path,
+  count: int,
+  list_below: float,
 ) -> list[str]:
   """Prints what becomes of each file; returns those that failed."""
   from cellseg_jax.progress import progress_bar
@@ -146,7 +149,9 @@ def _segment(
   return failed
 
 
-def _list_unsure(bar, frames: Sequence[dict[int, float]], below: float) -> None:
+def _list_unsure(
+  bar: Any, frames: Sequence[dict[int, float]], below: float
+) -> None:
   for number, cells in enumerate(frames):
     where = f'frame {number}, ' if len(frames) > 1 else ''
     for label, confidence in cells.items():

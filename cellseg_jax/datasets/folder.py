@@ -36,7 +36,7 @@ class LabelledFolder(LabelledImages):
     for split, folder in _split_folders(root).items():
       splits[split], lonely = _match(folder, data.max_pixels)
       unmatched += [str(path.relative_to(root)) for path in lonely]
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if unmatched:
       shown = ', '.join(unmatched[:3]) + (', ...' if unmatched[3:] else '')
       warnings = (

@@ -25,7 +25,9 @@ from cellseg_jax.images.inside import is_plain
 from cellseg_jax.images.labels import LabelError
 
 
-class PublicSet(LabelledImages, skip_registration=True):
+class PublicSet(  # type: ignore[call-arg]  # TFDS has the keyword.
+  LabelledImages, skip_registration=True
+):
   """Base of the public sets: says where to get what is missing."""
 
   page: str  # Where to download the set.

@@ -32,7 +32,7 @@ class Selection:
   z: str = ''
   rgb: str = ''
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.z not in ('', 'max', 'all') and not self.z.isdecimal():
       raise ValueError(f"z must be an index, 'max' or 'all', found {self.z!r}")
     if self.rgb not in ('', *RGB_MODES):

@@ -85,7 +85,7 @@ def open_tiff(
 class _Complaints(logging.Handler):
   """Keeps what tifffile logs as errors of this thread's file."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     super().__init__(logging.ERROR)
     self.thread = threading.get_ident()
     self.texts: list[str] = []
@@ -128,7 +128,8 @@ def _array(
   series: tifffile.TiffPageSeries,
 ) -> LazyArray:
   if series.dataoffset is not None and not series.is_multifile:
-    dtype = series.dtype.newbyteorder(series.parent.byteorder)
+    parent: Any = series.parent
+    dtype = series.dtype.newbyteorder(parent.byteorder)
     return Mapped(path, series.dataoffset, series.shape, dtype)
   codec, predictor = series.keyframe.compression, series.keyframe.predictor
   if (
@@ -177,7 +178,7 @@ def _from_ome(
   tiff: tifffile.TiffFile, number: int
 ) -> tuple[tuple[float, float] | None, list[str]]:
   """Reads pixel size and channel names of an image from the OME-XML."""
-  pixels = ElementTree.fromstring(tiff.ome_metadata).findall(
+  pixels = ElementTree.fromstring(str(tiff.ome_metadata)).findall(
     '{*}Image/{*}Pixels'
   )
   if len(pixels) != len(tiff.series):

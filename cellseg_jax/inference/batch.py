@@ -156,7 +156,7 @@ def segment_files(
     made_from[job.name] = _made_from(job.image, common)
     return files.load(job.image, options, channels)
 
-  def compute(loaded: files.Loaded) -> Any:
+  def compute(loaded: Any) -> Any:
     return loaded, find(model, loaded, options)
 
   def write(job: Job, computed: Any) -> outputs.Written:

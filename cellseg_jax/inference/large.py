@@ -82,6 +82,17 @@ def segment_large(
     ValueError: The image does not fit the model or holds NaN or infinity,
       `out` cannot hold the labels, or a size is impossible.
     OSError: There is no room for the scratch.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> from skimage.io import imread
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> image = imread('more_images/field5.tif')  # (H, W)
+    >>> labels, confidence = cellseg_jax.segment_large(model, image)
+    >>> labels.shape == image.shape
+    True
+    >>> int(labels.max()) == confidence.size
+    True
   """
   _check_image(image.shape, model.config.data.channels)
   if overlap <= 0 or overlap % STRIDE:

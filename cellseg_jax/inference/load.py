@@ -27,6 +27,12 @@ def load_model(workdir: str | pathlib.Path) -> Model:
     FileNotFoundError: The folder, its config or its checkpoints are absent.
     ConfigError: The config is not one of this version.
     CheckpointError: A checkpoint is damaged or does not fit its config.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> model.config.data.channels
+    1
   """
   return load_best(workdir)[0]
 

@@ -105,7 +105,7 @@ def _write_all(
   for number, (frame, pixels, one) in enumerate(
     zip(frames, loaded.pixels, found, strict=True)
   ):
-    measure = (
+    measure: Any = (
       cells_lib.measure_cells
       if isinstance(one.labels, np.ndarray)
       else measure_large

@@ -13,7 +13,7 @@ from cellseg_jax.evaluation import figures
 from cellseg_jax.images.inside import inside
 from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training.checkpoints import Checkpoints
-from cellseg_jax.training.examine import examine
+from cellseg_jax.training.examine import examine, Figures
 from cellseg_jax.training.loop import check_workdir, start_state
 from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.step import train_step, TrainState
@@ -57,11 +57,11 @@ def replay(config: Config, workdir: str | pathlib.Path, step: int) -> None:
     print(f'  {part}: {norm:.4g}')
   path = inside(workdir, pathlib.Path('figures', f'replay_{step}.png'))
   path.parent.mkdir(parents=True, exist_ok=True)
-  figures.crops(path, *found.batch[:3])
+  figures.crops(path, *map(np.asarray, found.batch[:3]))
   print(f'Crops, targets and weights: {path}')
 
 
-def _line(figures_of) -> str:
+def _line(figures_of: Figures) -> str:
   return f'loss {figures_of.loss:.4f}, gradient norm {figures_of.norm:.4g}'
 
 

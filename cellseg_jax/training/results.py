@@ -107,7 +107,7 @@ def read_evaluation(path: pathlib.Path) -> dict[str, Any]:
   return json.loads(path.read_text()) if path.exists() else {}
 
 
-def write_evaluation(path: pathlib.Path, evaluation: dict[str, Any]) -> None:
+def write_evaluation(path: pathlib.Path, evaluation: Mapping[str, Any]) -> None:
   """Writes `evaluation.json` whole or not at all."""
   replace_text(path, json.dumps(evaluation, indent=1) + '\n')
 
