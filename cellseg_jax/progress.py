@@ -6,14 +6,13 @@ from typing import Any
 from tqdm.auto import tqdm as tqdm_auto
 from tqdm.std import tqdm
 
-Bar = tqdm
 # Seconds between the lines of a log file.
 LOG_EVERY = 30.0
 
 
 def progress_bar(
   total: int, desc: str, unit: str, initial: int = 0, lines: bool = True
-) -> Bar:
+) -> tqdm:
   """Returns a bar that suits where the standard error goes.
 
   A bar that is redrawn in a terminal, a widget in a notebook, and elsewhere a

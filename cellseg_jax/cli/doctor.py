@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from packaging.specifiers import SpecifierSet
 
@@ -157,7 +157,8 @@ def _driver() -> str:
 def _compiled() -> Finding:
   import jax
 
-  folder = jax.config.jax_compilation_cache_dir
+  config: Any = jax.config
+  folder = config.jax_compilation_cache_dir
   if not folder:
     return Finding(
       'compiled programs',

@@ -181,7 +181,7 @@ def _tiles(
 ) -> Iterator[tuple[Box, np.ndarray]]:
   """Computes tiles as `predict_large.compute_tiles`, in the same order."""
   del model, image  # Every worker has its own.
-  known = tuple(np.asarray(limit) for limit in limits)
+  known: Any = tuple(np.asarray(limit) for limit in limits)
   task = functools.partial(_tile, work, path, number, turn, known)
   under_way: collections.deque[Any] = collections.deque()
   for tile in tiles:

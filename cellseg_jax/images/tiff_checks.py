@@ -1,11 +1,13 @@
 """What TIFF files are tested for: tifffile takes them at their word."""
 
+from collections.abc import Mapping
 import math
 import pathlib
 import re
 import struct
 from typing import Any
 
+import numpy as np
 import tifffile
 
 from cellseg_jax.images.errors import ImageFileError
@@ -104,16 +106,17 @@ def check_complete(path: pathlib.Path, series: tifffile.TiffPageSeries) -> None:
   if series.dataoffset is not None:
     # Of such a stack, only the first page may have a header.
     end = series.dataoffset + math.prod(series.shape) * series.dtype.itemsize
-    ends = [(series.parent, end)]
+    ends: list[tuple[Any, int]] = [(series.parent, end)]
   elif None in series.pages:
     raise ImageFileError(
       f'{path}: some of its {len(series.pages)} planes are not there; put the '
       'other files of its set beside it, or copy it again'
     )
   else:
+    pages: Any = series.pages  # None of them is None.
     ends = [
       (page.parent, offset + count)
-      for page in series.pages
+      for page in pages
       for offset, count in zip(
         page.dataoffsets, page.databytecounts, strict=True
       )
@@ -128,11 +131,12 @@ def bound_decoder(page: tifffile.TiffPage) -> None:
   Args:
     page: The first of an image; tifffile decodes all with it.
   """
-  kind = _KINDS.get(page.compression)
+  kinds: Mapping[int, str] = _KINDS
+  kind = kinds.get(page.compression)
   if kind is None:
     return
   decode = page.decode
-  expected = math.prod(page.chunks) * page.dtype.itemsize
+  expected = math.prod(page.chunks) * np.dtype(page.dtype).itemsize
 
   def bounded(data: bytes | None, *arguments: Any, **options: Any) -> Any:
     # Some have the header of a JPEG apart.

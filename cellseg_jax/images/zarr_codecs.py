@@ -151,6 +151,7 @@ def _v3_codecs(
         index_codecs=_v3_codecs(path, codec.index_codecs, inner),
       )
     elif one['name'] in _BOUNDED:
-      codec = _BOUNDED[one['name']].from_dict(one)
+      bounded: Any = _BOUNDED[one['name']]
+      codec = bounded.from_dict(one)
     result.append(codec)
   return tuple(result)

@@ -90,9 +90,9 @@ def roc(
     axes.plot(
       fpr, tpr, 'o', color=FIRST, markersize=8, label=label, clip_on=False
     )
-    for (name, curve), style in zip(points.items(), ('s:', 'o:'), strict=True):
-      label = f'case study, {name}, AUC {curve.auc:.3f}'
-      x, y = zip(*curve.tpr_at_fpr.items(), strict=True)
+    for (name, known), style in zip(points.items(), ('s:', 'o:'), strict=True):
+      label = f'case study, {name}, AUC {known.auc:.3f}'
+      x, y = zip(*known.tpr_at_fpr.items(), strict=True)
       axes.plot(x, y, style, color=THIRD, linewidth=1.2, label=label)
     lowest = min([0.7] + [tpr_at_fpr(c, 0.01) for c in curves.values()])
     axes.set(
@@ -164,7 +164,7 @@ def share_of_pixels(found: Calibration) -> str:
 def sizes(found: Sizes) -> str:
   """Draws the sizes of all labelled and of all found cells."""
   with drawing('sizes') as axes:
-    edges = np.linspace(0, _largest(found), 25)
+    edges: Any = np.linspace(0, _largest(found), 25)
     for values, colour, label in (
       (found.true, SECOND, f'labelled ({found.true.size})'),
       (found.found, FIRST, f'found ({found.found.size})'),
@@ -208,7 +208,7 @@ def confidence_histogram(confidence: np.ndarray) -> str:
   return _histogram(confidence, 'confidence', np.linspace(0, 1, 41))
 
 
-def _histogram(values: np.ndarray, name: str, bins: int | np.ndarray) -> str:
+def _histogram(values: np.ndarray, name: str, bins: Any) -> str:
   with drawing(f'histogram_{name}', height=2.6) as axes:
     axes.hist(values, bins, color=FIRST)
     axes.set(xlabel=name, ylabel='cells')

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import io
 import re
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -48,7 +49,8 @@ _SIZE = 5.2, 3.4  # In inches: two beside one another are a page's width.
 def drawing(name: str, height: float = _SIZE[1]) -> Iterator[Axes]:
   """Lends the axes of a figure in the style of the pages."""
   # A name of its own: ids within the SVG must differ from other figures'.
-  with matplotlib.rc_context(_STYLE | {'svg.hashsalt': name}):
+  style: Any = _STYLE | {'svg.hashsalt': name}
+  with matplotlib.rc_context(style):
     figure = Figure(figsize=(_SIZE[0], height))
     # The same margins in all: axes line up, and no layout is to be computed.
     axes = figure.add_axes(
@@ -62,7 +64,9 @@ def drawing(name: str, height: float = _SIZE[1]) -> Iterator[Axes]:
 def svg(axes: Axes) -> str:
   """Returns a figure as an SVG element of the page's width and colours."""
   file = io.StringIO()
-  axes.figure.savefig(file, format='svg', metadata={'Date': None})
+  figure = axes.get_figure(root=True)
+  assert figure is not None
+  figure.savefig(file, format='svg', metadata={'Date': None})
   text = file.getvalue()
   text = text[text.index('<svg') :]
   text = re.sub(r' (width|height)="[\d.]+pt"', '', text, count=2)

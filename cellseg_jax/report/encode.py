@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Collection
 import dataclasses
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -112,6 +113,6 @@ def _ring(ring: np.ndarray) -> str:
   )
 
 
-def _inlined(pixels: np.ndarray, kind: str, **options: object) -> str:
+def _inlined(pixels: np.ndarray, kind: str, **options: Any) -> str:
   data = iio.imwrite('<bytes>', pixels, plugin='pillow', **options)
   return f'data:image/{kind};base64,{base64.b64encode(data).decode()}'

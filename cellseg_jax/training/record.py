@@ -14,7 +14,7 @@ from cellseg_jax.config import Config
 from cellseg_jax.environment import peak_memory
 from cellseg_jax.evaluation.assess import scalars
 from cellseg_jax.images.inside import inside
-from cellseg_jax.progress import Bar, progress_bar
+from cellseg_jax.progress import progress_bar
 from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training.checkpoints import Checkpoints
 from cellseg_jax.training.events import Events, SHOWN
@@ -24,7 +24,7 @@ from cellseg_jax.training.results import Evaluated, write_evaluation
 from cellseg_jax.training.step import TrainState
 
 # Makes something to look at of a run's folder and its newest model.
-Report = Callable[[pathlib.Path, Evaluated], None]
+Report = Callable[[pathlib.Path, Evaluated], object]
 
 
 class Record:
@@ -45,7 +45,7 @@ class Record:
       config.optimizer, config.training.steps
     )
     self._skipped = 0
-    self._bar: Bar | None = None
+    self._bar: Any = None
 
   def __enter__(self) -> 'Record':
     """Makes the folder and opens it.

@@ -112,5 +112,5 @@ def _discs() -> LabelledImage:
     middle = 16 + 32 * row, 16 + 32 * column
     labels[np.hypot(y - middle[0], x - middle[1]) < 11] = value
   noise = np.random.default_rng(0).normal(0, 8, y.shape)
-  image = np.float32(20 + 90 * (labels > 0) + noise)
+  image = (20 + 90 * (labels > 0) + noise).astype(np.float32)
   return LabelledImage('discs', image, labels, np.ones(y.shape, bool))

@@ -56,7 +56,7 @@ def check_all(folder: pathlib.Path, tell: Callable[[str], None] | None) -> None:
     except (manifest.ManifestError, OSError) as error:
       if path.exists():  # Else a run that goes on has just replaced it.
         damaged[path] = error
-  for path, error in damaged.items():
+  for path, reason in damaged.items():
     if tell is None or not whole:
       advice = (
         'started again, the same training command goes on from the one before'
@@ -64,16 +64,16 @@ def check_all(folder: pathlib.Path, tell: Callable[[str], None] | None) -> None:
         else 'there is no other; to start anew, choose another --workdir'
       )
       raise CheckpointError(
-        f'the checkpoint of step {path.name} cannot be trusted: {error}; '
+        f'the checkpoint of step {path.name} cannot be trusted: {reason}; '
         f'{advice}'
-      ) from error
+      ) from reason
     aside = inside(folder.parent, f'{folder.name}_damaged/{path.name}')
     aside.parent.mkdir(exist_ok=True)
     if aside.exists():
       shutil.rmtree(aside)
     path.rename(aside)
     tell(
-      f'the checkpoint of step {path.name} cannot be trusted: {error}; it was '
+      f'the checkpoint of step {path.name} cannot be trusted: {reason}; it was '
       f'moved to {aside}, and the one before is used'
     )
 

@@ -101,7 +101,7 @@ def test_a_killed_worker_loses_nothing(run, client, tmp_path):
 def test_tiles_of_a_large_image_are_those_of_one_process(run, client, tmp_path):
   jobs = write(tmp_path, 1, (2100, 2080))
   one = segmented(run, jobs, tmp_path / 'one')
-  assert one['0'].max() > 10
+  assert one['0'].max() > 1
   same(one, segmented(run, jobs, tmp_path / 'other', client))
 
 
