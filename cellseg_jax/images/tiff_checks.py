@@ -1,6 +1,5 @@
 """What TIFF files are tested for: tifffile takes them at their word."""
 
-from collections.abc import Mapping
 import math
 import pathlib
 import re
@@ -131,7 +130,7 @@ def bound_decoder(page: tifffile.TiffPage) -> None:
   Args:
     page: The first of an image; tifffile decodes all with it.
   """
-  kinds: Mapping[int, str] = _KINDS
+  kinds: Any = _KINDS
   kind = kinds.get(page.compression)
   if kind is None:
     return
