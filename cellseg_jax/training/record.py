@@ -155,8 +155,10 @@ class Record:
       write_evaluation(self._workdir / 'evaluation.json', evaluation)
     self._checkpoints.save(state, metrics)
     self._events.pictures(step, evaluated.looks[:SHOWN])
-    if step < self._config.training.steps:  # The best one is shown at the end.
+    if step < self._config.training.steps:
       self.show(evaluated)
+    else:  # What is said from now on, the best model's page included, follows.
+      self._bar.close()
 
   def show(self, evaluated: Evaluated) -> None:
     """Makes the report of a model; a fault is told and not raised."""

@@ -34,6 +34,12 @@ def labelled(seed, name, held=False):
   return LabelledImage(name, image, labels, valid)
 
 
+@pytest.fixture(autouse=True)
+def network(monkeypatch):
+  """The network is a line, in these tests alone."""
+  use_a_line(monkeypatch)
+
+
 @pytest.fixture
 def hostile():
   """A name that would be markup."""
@@ -63,7 +69,7 @@ def evaluated():
     model = Model(LINE, {}, config)
     found = Evaluated(model, evaluate_step(model, 20, splits), splits)
     assert len(found.looks) == 2
-    yield found
+  return found
 
 
 @pytest.fixture(scope='session')
@@ -96,9 +102,8 @@ def page(tmp_path_factory, evaluated):
 
 
 @pytest.fixture
-def line_model(monkeypatch):
+def line_model():
   """A model that takes bright pixels for cells."""
-  use_a_line(monkeypatch)
   config = serialization.replace(Config(), decoding={'min_area': 5})
   return Model(LINE, {'threshold': np.float32(0.6)}, config)
 
