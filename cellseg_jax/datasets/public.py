@@ -42,9 +42,9 @@ class PublicSet(LabelledImages, skip_registration=True):
 
   @classmethod
   def require(cls, *paths: pathlib.Path) -> None:
-    """Raises ConfigError unless all of `paths` exist."""
+    """Raises ConfigError unless all of `paths` are files or folders."""
     for path in paths:
-      if not path.exists():
+      if not (path.is_file() or path.is_dir()):
         raise cls.missing(path)
 
 

@@ -12,8 +12,10 @@ import pytest
 import tifffile
 import zarr
 
-from cellseg_jax.config import DataConfig
+from cellseg_jax.config import ConfigError, DataConfig
+from cellseg_jax.datasets import prepared
 from cellseg_jax.datasets.folder import LabelledFolder, read_pair
+from cellseg_jax.datasets.public import Bbbc038, SBsst265
 from cellseg_jax.images import formats, tiff_checks
 from cellseg_jax.images.errors import check_share, ImageFileError, MAX_PIXELS
 from cellseg_jax.images.expansion import check_expansion, ExpansionError
@@ -347,3 +349,24 @@ def test_pages_in_a_circle_are_refused(tmp_path):
   content[place : place + 4] = first.to_bytes(4, 'little')
   path.write_bytes(content)
   assert 'followed by an earlier one' in refused(path)
+
+
+def test_pipes_in_a_data_set_are_not_waited_for(tmp_path):
+  for folder in ('rawimages', 'groundtruth'):
+    (tmp_path / folder).mkdir()
+    os.mkfifo(tmp_path / folder / 'a.tif')
+  (tmp_path / 'image_description.csv').write_text(
+    'Image_Name;Train-/Testset split\na;train\n'
+  )
+  data = DataConfig(path=str(tmp_path))
+  with pytest.raises(ConfigError, match=r'there is no .*a\.tif'):
+    SBsst265.listing(data)
+  folder = tmp_path / 'stage1_train' / 'a'
+  for part in ('images', 'masks'):
+    (folder / part).mkdir(parents=True)
+  (folder / 'images' / 'a.png').write_bytes(hostile.png(2, 2))
+  os.mkfifo(folder / 'masks' / 'b.png')
+  (pair,) = Bbbc038.listing(data).splits['train']
+  assert prepared._digest(Bbbc038, data)
+  with pytest.raises(ImageFileError):
+    pair.read()
