@@ -53,12 +53,13 @@ class Record:
     Raises:
       LockedError: Another process is at work there.
       CheckpointError: No checkpoint is left that can be trusted.
-      OutsideError: `checkpoints` is a link that leads out of the folder.
+      OutsideError: `checkpoints` or `figures` is a link that leads out of it.
     """
     with contextlib.ExitStack() as stack:
       # Only now: a run that is refused leaves no folder behind.
       self._workdir.mkdir(parents=True, exist_ok=True)
       stack.enter_context(locked(self._workdir))
+      inside(self._workdir, 'figures/a.png')  # Not only when it is finished.
       # Steps that are not needed any more are deleted there.
       folder = inside(self._workdir, 'checkpoints/1').parent
       if not (self._workdir / 'config.json').exists():
