@@ -13,6 +13,7 @@ from cellseg_jax import serialization
 from cellseg_jax.config import Config
 from cellseg_jax.evaluation.assess import scalars
 from cellseg_jax.training import optimizer as optimizer_lib
+from cellseg_jax.training import provenance
 from cellseg_jax.training.checkpoints import Checkpoints
 from cellseg_jax.training.lock import locked
 from cellseg_jax.training.progress import MetricsLog, progress_bar
@@ -23,9 +24,17 @@ from cellseg_jax.training.step import TrainState
 class Record:
   """The folder of a run, held by this process; use as a context manager."""
 
-  def __init__(self, workdir: pathlib.Path, config: Config):
-    """Names the folder; nothing is written before it is entered."""
-    self._workdir, self._config = workdir, config
+  def __init__(
+    self, workdir: pathlib.Path, config: Config, files: Mapping[str, str]
+  ):
+    """Names the folder; nothing is written before it is entered.
+
+    Args:
+      workdir: The folder.
+      config: The run's.
+      files: Digest of every file that its images come from.
+    """
+    self._workdir, self._config, self._files = workdir, config, files
     self._schedule = optimizer_lib.learning_rate_schedule(
       config.optimizer, config.training.steps
     )
@@ -36,12 +45,14 @@ class Record:
 
     Raises:
       LockedError: Another process is at work there.
+      ProvenanceError: It holds a run on other files.
       CheckpointError: No checkpoint is left that can be trusted.
     """
     with contextlib.ExitStack() as stack:
       # Only now: a run that is refused leaves no folder behind.
       self._workdir.mkdir(parents=True, exist_ok=True)
       stack.enter_context(locked(self._workdir))
+      provenance.check_files(self._workdir, self._files)
       if not (self._workdir / 'config.json').exists():
         serialization.save(self._config, self._workdir / 'config.json')
       self._checkpoints = stack.enter_context(
@@ -74,8 +85,11 @@ class Record:
     return self._checkpoints.restore(last, like)
 
   def begin(self, state: TrainState) -> None:
-    """Opens log and bar of the updates that follow a state."""
+    """Notes a start, opens log and bar of the updates that follow a state."""
     first = int(state.step)
+    changed = provenance.note_start(self._workdir, self._files, first)
+    if changed:
+      self.say(f'Warning: {changed}')
     self._skipped = int(state.skipped)
     self._log = MetricsLog(self._workdir / 'metrics.jsonl', first)
     self._bar = self._stack.enter_context(
