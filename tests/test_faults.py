@@ -15,7 +15,7 @@ from whole_runs import arrays, command, losses, run, start, wait_for
 
 from cellseg_jax.cli import config_flag
 from cellseg_jax.datasets.pool import build_pool
-from cellseg_jax.training import loop, manifest, replay
+from cellseg_jax.training import feed, loop, manifest, replay
 
 
 @pytest.fixture(scope='module')
@@ -140,8 +140,7 @@ def test_a_run_that_only_skips_ends_and_names_the_image(
     return pool.replace(pixels=jnp.asarray(pixels))
 
   use_a_line(monkeypatch)
-  for module in (loop, replay):
-    monkeypatch.setattr(module, 'build_pool', with_nan)
+  monkeypatch.setattr(feed, 'build_pool', with_nan)
   workdir = tmp_path / 'run'
   arguments = command(
     data,

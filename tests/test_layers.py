@@ -19,6 +19,7 @@ LAYERS = (
 ROOMS = {
   'orbax': ('cellseg_jax.training.checkpoints',),
   'tensorflow_datasets': ('cellseg_jax.datasets',),
+  'grain': ('cellseg_jax.training.feed',),
   'matplotlib': ('cellseg_jax.evaluation.figures',),
   'pyarrow': ('cellseg_jax.images.tables',),
   'roifile': ('cellseg_jax.images.exports',),
