@@ -41,8 +41,9 @@ def check_equal(workdir, expected):
   [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
 )
 def test_a_run_that_is_asked_to_end_saves_and_goes_on(data, expected, number):
+  """Crops are streamed, where the other run had all images on its device."""
   workdir = data.parent / f'asked{number}'
-  arguments = command(data, workdir)
+  arguments = command(data, workdir, training__stream='always')
   process = start(arguments)
   wait_for(workdir / 'checkpoints' / '3', process)
   process.send_signal(number)
