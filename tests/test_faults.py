@@ -15,7 +15,7 @@ from whole_runs import arrays, command, losses, run, start, wait_for
 
 from cellseg_jax.cli import config_flag
 from cellseg_jax.datasets.pool import build_pool
-from cellseg_jax.training import loop, manifest, replay
+from cellseg_jax.training import feed, loop, manifest, replay
 
 
 @pytest.fixture(scope='module')
@@ -41,8 +41,9 @@ def check_equal(workdir, expected):
   [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
 )
 def test_a_run_that_is_asked_to_end_saves_and_goes_on(data, expected, number):
+  """Crops are streamed, where the other run had all images on its device."""
   workdir = data.parent / f'asked{number}'
-  arguments = command(data, workdir)
+  arguments = command(data, workdir, training__stream='always')
   process = start(arguments)
   wait_for(workdir / 'checkpoints' / '3', process)
   process.send_signal(number)
@@ -140,8 +141,7 @@ def test_a_run_that_only_skips_ends_and_names_the_image(
     return pool.replace(pixels=jnp.asarray(pixels))
 
   use_a_line(monkeypatch)
-  for module in (loop, replay):
-    monkeypatch.setattr(module, 'build_pool', with_nan)
+  monkeypatch.setattr(feed, 'build_pool', with_nan)
   workdir = tmp_path / 'run'
   arguments = command(
     data,

@@ -52,7 +52,9 @@ def test_processes_train_as_one(data, tmp_path, count):
   result = run(command(data, alone, **STEADY), devices=1)
   assert result.returncode == 0, result.stderr
   together = tmp_path / 'together'
-  with processes(command(data, together, **STEADY), count) as started:
+  # Streamed, where the one process has all images on its device.
+  streamed = command(data, together, **STEADY, training__stream='always')
+  with processes(streamed, count) as started:
     said = [process.communicate()[0] for process in started]
   assert [process.returncode for process in started] == [0] * count, said
   np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-5)
@@ -62,7 +64,7 @@ def test_processes_train_as_one(data, tmp_path, count):
     assert 'Training on' not in other
     assert 'step' not in other
   # What several have saved, one goes on with.
-  result = run(command(data, together, **STEADY), devices=1)
+  result = run(streamed, devices=1)
   assert 'holds this run, finished' in result.stdout
 
 

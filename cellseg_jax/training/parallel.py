@@ -1,6 +1,6 @@
 """Data parallelism: the only module that knows `pmap` and axis names."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import contextlib
 import functools
 import json
@@ -179,15 +179,60 @@ def replicate(tree: Any) -> Any:
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def data_parallel(steps: Callable[..., Any]) -> Callable[..., Any]:
-  """Maps (state, pool, device) -> (state, losses) over all devices."""
+def data_parallel(
+  steps: Callable[..., Any], streamed: bool = False
+) -> Callable[..., Any]:
+  """Maps (state, pool, device) -> (state, losses) over all devices.
+
+  A pool that is streamed is another for each of them.
+  """
   return jax.pmap(
-    steps, AXIS, in_axes=(None, None, 0), out_axes=None, donate_argnums=0
+    steps,
+    AXIS,
+    in_axes=(None, 1 if streamed else None, 0),
+    out_axes=None,
+    donate_argnums=0,
   )
 
 
+def local_samples(batch_size: int) -> range:
+  """Returns the places in the global batch that this process computes."""
+  here = check_batch_size(batch_size) * jax.local_device_count()
+  first = jax.process_index() * here
+  return range(first, first + here)
+
+
+def spread(tree: Any) -> Any:
+  """Copies what each local device needs of a call to it.
+
+  Args:
+    tree: Host arrays (steps, samples, ...), of `local_samples`.
+
+  Returns:
+    Arrays (steps, devices, samples of each, ...).
+  """
+  local = jax.local_device_count()
+  mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+  return jax.device_put(
+    jax.tree.map(lambda x: x.reshape(len(x), local, -1, *x.shape[2:]), tree),
+    NamedSharding(mesh, PartitionSpec(None, AXIS)),
+  )
+
+
+def ahead(items: Iterable[Any]) -> Iterator[Any]:
+  """Yields items, each when the next one has been asked for."""
+  items = iter(items)
+  current = next(items, None)
+  while current is not None:
+    following = next(items, None)
+    yield current
+    current = following
+
+
 def parallel_steps(
-  step: Callable[..., tuple[Any, jax.Array]], steps_per_call: int
+  step: Callable[..., tuple[Any, jax.Array]],
+  steps_per_call: int,
+  streamed: bool = False,
 ) -> Callable[..., tuple[Any, jax.Array]]:
   """Runs a training step on all devices, one or several steps a call.
 
@@ -195,22 +240,28 @@ def parallel_steps(
     step: (state, pool, device, *, axis_name) -> (state, loss); pure.
     steps_per_call: Steps in one compiled call. One step is not wrapped in a
       loop: XLA runs convolutions in loops 10 times slower on CPUs.
+    streamed: Whether every step of every device has a pool of its own.
 
   Returns:
-    (state, pool) -> (state, losses), losses float32 (steps_per_call,). State
-    and pool are as `replicate` returns; the state is donated.
+    (state, pool) -> (state, losses), losses float32 (steps_per_call,). The
+    state is as `replicate` returns, the pool too, or as `spread` returns if
+    streamed; the state is donated.
   """
   step = functools.partial(step, axis_name=AXIS)
 
   def steps(state: Any, pool: Any, device: Any) -> tuple[Any, jax.Array]:
     if steps_per_call == 1:
-      state, loss = step(state, pool, device)
+      only = jax.tree.map(lambda x: x[0], pool) if streamed else pool
+      state, loss = step(state, only, device)
       return state, loss[None]
     return lax.scan(
-      lambda state, _: step(state, pool, device), state, length=steps_per_call
+      lambda state, of_step: step(state, of_step if streamed else pool, device),
+      state,
+      pool if streamed else None,
+      length=steps_per_call,
     )
 
-  mapped = data_parallel(steps)
+  mapped = data_parallel(steps, streamed)
   local = jax.local_device_count()
   devices = jax.process_index() * local + np.arange(local, dtype=np.int32)
   return lambda state, pool: mapped(state, pool, devices)

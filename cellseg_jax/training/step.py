@@ -9,7 +9,7 @@ from jax import lax
 import optax
 
 from cellseg_jax.config import Config
-from cellseg_jax.datasets.pool import Pool
+from cellseg_jax.datasets.pool import Pool, Windows
 from cellseg_jax.model import fcn
 from cellseg_jax.training.augment import augment, Batch
 from cellseg_jax.training.losses import weighted_cross_entropy
@@ -121,14 +121,15 @@ def sample_keys(seed: int, step: jax.Array, samples: jax.Array) -> jax.Array:
 
 
 def draw(
-  step: jax.Array, samples: jax.Array, pool: Pool, config: Config
+  step: jax.Array, samples: jax.Array, pool: Pool | Windows, config: Config
 ) -> Batch:
   """Draws the crops of an update.
 
   Args:
     step: int32 (), the update.
     samples: int32 (N,), places in the global batch.
-    pool: The training images.
+    pool: The training images, or the parts of them that these samples are cut
+      from.
     config: Seed, augmentation and crop size.
   """
   keys = sample_keys(config.training.seed, step, samples)
@@ -151,7 +152,7 @@ def loss_sums(
 
 def train_step(
   state: TrainState,
-  pool: Pool,
+  pool: Pool | Windows,
   device: jax.Array | int = 0,
   *,
   config: Config,
@@ -167,7 +168,8 @@ def train_step(
 
   Args:
     state: The state before.
-    pool: The training images.
+    pool: The training images, or the parts of them that the samples of this
+      device are cut from.
     device: int32 (), this device's place among all devices.
     config: Seed, augmentation, crop size and network.
     optimizer: As `make_optimizer` returns.
