@@ -80,6 +80,7 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   with parallel.unanimous():
     validate(config)
     parallel.check_batch_size(config.training.batch_size)
+    parallel.check_deterministic(config.training.deterministic)
     splits = load(config.data)
     config = resolve(config, splits.train, splits.pixel_size)
   parallel.check_same({**serialization.flat(config), 'images': splits.digest})
