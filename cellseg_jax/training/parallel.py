@@ -234,7 +234,9 @@ def parallel_steps(
     (state, pool) -> (state, losses), losses float32 (steps_per_call,). State
     and pool are as `replicate` returns; the state is donated.
   """
-  step = functools.partial(step, axis_name=AXIS)
+  # Nothing is added up over one device: XLA would copy it all the same.
+  axis_name = AXIS if jax.device_count() > 1 else None
+  step = functools.partial(step, axis_name=axis_name)
 
   def steps(state: Any, pool: Any, device: Any) -> tuple[Any, jax.Array]:
     if steps_per_call == 1:
