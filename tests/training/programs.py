@@ -1,8 +1,8 @@
 """Prints, as JSON, what the training program for several devices consists of.
 
 Of a small network with all its kinds of layers: the operations of the program
-as it is given to XLA, the bytes of every all-reduce of the compiled program, and
-the numbers of parameters and of normalised channels.
+as it is given to XLA, the bytes of every all-reduce of the compiled program,
+and the numbers of parameters and of normalised channels.
 """
 
 from collections import Counter
