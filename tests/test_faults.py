@@ -18,7 +18,7 @@ from whole_runs import arrays, command, losses, run, start, wait_for
 from cellseg_jax.cli import config_flag
 from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.images import formats
-from cellseg_jax.training import loop, manifest, replay
+from cellseg_jax.training import loop, manifest, replay, results
 from cellseg_jax.training.provenance import ProvenanceError
 
 
@@ -179,12 +179,18 @@ def test_a_run_that_only_skips_ends_and_names_the_image(
 
 def test_a_run_does_not_go_on_from_other_images(data, tmp_path, monkeypatch):
   use_a_line(monkeypatch)
+  monkeypatch.setattr(results, 'write_figures', lambda *_: None)
   path = tmp_path / 'set'
   shutil.copytree(data, path)
   write_folder(path / 'test', ['d'])
   workdir = tmp_path / 'run'
   arguments = command(
-    path, workdir, model__maps='foreground', decoding__method='components'
+    path,
+    workdir,
+    model__maps='foreground',
+    decoding__method='components',
+    training__steps=2,
+    training__evaluate_every=2,
   )
   config = config_flag.parse(arguments[1:], 'quickstart').config
   loop.train(config, workdir)
