@@ -187,6 +187,9 @@ class TrainingConfig:
   init_from: str = ''
   # Seed of the initial weights and of every sample.
   seed: int = 0
+  # The same bits every time on GPUs, by XLA's deterministic operations; on CPUs
+  # it is so without.
+  deterministic: bool = False
   # Steps between logged losses.
   log_every: int = 10
   # Steps between evaluations.

@@ -93,6 +93,7 @@ def train(
   with parallel.unanimous():
     validate(config)
     parallel.check_batch_size(config.training.batch_size)
+    parallel.check_deterministic(config.training.deterministic)
     splits = load(config.data)
     found = survey(splits.train)
     config = resolve(config, found.areas, splits.pixel_size)

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+import threading
 from typing import Any, NoReturn
 
 import jax
@@ -17,6 +18,12 @@ import numpy as np
 from cellseg_jax.config import ConfigError
 
 AXIS = 'devices'
+
+# Makes XLA choose GPU operations that give the same bits every time.
+DETERMINISTIC = '--xla_gpu_deterministic_ops=true'
+
+# Seconds that processes wait for each other, first in silence.
+_SILENT, _PATIENT = 10, 300
 
 # Bytes of the longest text that processes tell each other.
 _LONGEST = 16_384
@@ -44,11 +51,25 @@ def check_batch_size(batch_size: int) -> int:
   return batch_size // devices
 
 
+def check_deterministic(wanted: bool) -> None:
+  """Refuses to promise the same bits where XLA was not told to give them.
+
+  Raises:
+    ConfigError: It is wanted, on a GPU, and `XLA_FLAGS` lacks the flag.
+  """
+  told = os.environ.get('XLA_FLAGS', '').split()
+  if wanted and jax.default_backend() == 'gpu' and DETERMINISTIC not in told:
+    raise ConfigError(
+      f'config.training.deterministic needs {DETERMINISTIC} in the environment '
+      'variable XLA_FLAGS before JAX is first used; run_train.py and cellseg '
+      'train set it'
+    )
+
+
 def join(
   coordinator_address: str | None,
   num_processes: int | None,
   process_id: int | None,
-  patience: int = 300,
 ) -> None:
   """Joins the processes of a run; before any other use of JAX.
 
@@ -57,17 +78,28 @@ def join(
       three from SLURM, Open MPI or Kubernetes.
     num_processes: How many there are.
     process_id: Which this is, from 0.
-    patience: Seconds to wait for the others.
 
   Raises:
     ConfigError: They do not find each other.
   """
+  waiting = threading.Timer(
+    _SILENT,
+    lambda: print(
+      'Still waiting for the other processes of this run'
+      + (f' at {coordinator_address}' if coordinator_address else '')
+      + f'; after {_PATIENT} s this one gives up',
+      file=sys.stderr,
+      flush=True,
+    ),
+  )
+  waiting.daemon = True
+  waiting.start()
   try:
     jax.distributed.initialize(
       coordinator_address,
       num_processes,
       process_id,
-      initialization_timeout=patience,
+      initialization_timeout=_PATIENT,
       # Seconds after which the others end when one is gone.
       heartbeat_timeout_seconds=30,
       # The others wait for the first, which evaluates and draws at the end.
@@ -79,6 +111,8 @@ def join(
       f'({error}); give all of them the same --coordinator_address and '
       '--num_processes, and each its own --process_id from 0'
     ) from error
+  finally:
+    waiting.cancel()
 
 
 def leave(code: int) -> NoReturn:
@@ -247,7 +281,9 @@ def parallel_steps(
     state is as `replicate` returns, the pool too, or as `spread` returns if
     streamed; the state is donated.
   """
-  step = functools.partial(step, axis_name=AXIS)
+  # Nothing is added up over one device: XLA would copy it all the same.
+  axis_name = AXIS if jax.device_count() > 1 else None
+  step = functools.partial(step, axis_name=axis_name)
 
   def steps(state: Any, pool: Any, device: Any) -> tuple[Any, jax.Array]:
     if steps_per_call == 1:

@@ -6,6 +6,7 @@ from typing import Any
 from flax import struct
 import jax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 import optax
 
 from cellseg_jax.config import Config
@@ -150,6 +151,16 @@ def loss_sums(
   return total, (weight, batch_stats)
 
 
+def summed(tree: Any, axis_name: str) -> Any:
+  """Adds a pytree up over devices in one all-reduce.
+
+  Of one vector: left to XLA, the gradients of a network with batch
+  normalisation went in three, some of them together with statistics.
+  """
+  flat, restore = ravel_pytree(tree)
+  return restore(lax.psum(flat, axis_name))
+
+
 def train_step(
   state: TrainState,
   pool: Pool | Windows,
@@ -190,7 +201,7 @@ def train_step(
     loss_sum, has_aux=True
   )(state.params)
   if axis_name:
-    total, weight, grads = lax.psum((total, weight, grads), axis_name)
+    total, weight, grads = summed((total, weight, grads), axis_name)
   # Crops without one labelled pixel weigh nothing and teach nothing.
   weight = jax.numpy.maximum(weight, 1e-6)
   grads = jax.tree.map(lambda g: g / weight, grads)
