@@ -39,7 +39,8 @@ MOST_PIXELS = 2**31
 # Steps whose places are drawn at once.
 DRAWN = 256
 # Threads that read, and steps that are read ahead.
-READERS, AHEAD = min(8, os.cpu_count() or 1), 8
+READERS = min(8, os.cpu_count() or 1)
+AHEAD = 2 * READERS
 
 
 class Feed(Protocol):
