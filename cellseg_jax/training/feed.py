@@ -15,7 +15,12 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from cellseg_jax.config import Config, ConfigError
+from cellseg_jax.config import (
+  AugmentationConfig,
+  Config,
+  ConfigError,
+  TrainingConfig,
+)
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.load import Splits
 from cellseg_jax.datasets.pool import (
@@ -40,7 +45,8 @@ MOST_PIXELS = 2**31
 # Steps whose places are drawn at once.
 DRAWN = 256
 # Threads that read, and steps that are read ahead.
-READERS, AHEAD = min(8, os.cpu_count() or 1), 8
+READERS = min(8, os.cpu_count() or 1)
+AHEAD = 2 * READERS
 
 
 class Feed(Protocol):
@@ -115,14 +121,11 @@ def is_streamed(config: Config, found: Survey) -> bool:
 
 def device_memory() -> int:
   """Returns the bytes of memory a local device has to itself."""
-  devices = jax.local_devices()
-  stats = devices[0].memory_stats()
+  stats = jax.local_devices()[0].memory_stats()
   if stats and 'bytes_limit' in stats:
     return stats['bytes_limit']
-  # The devices of a CPU share its memory.
-  return (
-    os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // len(devices)
-  )
+  # The devices of a CPU share its memory, and what lies there.
+  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 class Resident:
@@ -135,11 +138,15 @@ class Resident:
 
   def at(self, step: int) -> Pool:
     del step
-    return self._pool
+    return self._on_one
 
   def calls(self, first: int, steps: int) -> Iterator[Pool]:
     del first, steps
     return itertools.repeat(parallel.replicate(self._pool))
+
+  @functools.cached_property
+  def _on_one(self) -> Pool:
+    return jax.device_put(self._pool)
 
 
 class Streamed:
@@ -196,19 +203,28 @@ class Streamed:
     """Draws the places of all samples of `DRAWN` steps, on the host."""
     steps = number * DRAWN + np.arange(DRAWN, dtype=np.int32)
     with jax.default_device(jax.local_devices(backend='cpu')[0]):
-      drawn = _places(steps, self._tiles.layout, self._config)
+      drawn = _places(
+        steps,
+        self._tiles.layout,
+        self._config.augmentation,
+        self._config.training,
+      )
     return jax.tree.map(np.asarray, drawn)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _places(steps: jax.Array, layout: Layout, config: Config) -> Place:
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _places(
+  steps: jax.Array,
+  layout: Layout,
+  changes: AugmentationConfig,
+  run: TrainingConfig,
+) -> Place:
   """Returns the `Place` of every sample of some steps, (T, N)."""
-  run = config.training
   samples = jax.numpy.arange(run.batch_size, dtype='int32')
 
   def at(step: jax.Array) -> Place:
     keys = sample_keys(run.seed, step, samples)
-    return choose(keys, layout, config.augmentation, run.crop_size)
+    return choose(keys, layout, changes, run.crop_size)
 
   return jax.vmap(at)(steps)
 
