@@ -291,7 +291,7 @@ def test_a_run_is_not_kept_elsewhere(tmp_path, outside):
   for name in ('checkpoints', 'events', 'figures', 'report'):
     (run / name).symlink_to(outside)
     with pytest.raises(OutsideError, match=name):
-      Record(run, Config()).__enter__()
+      Record(run, Config(), {}).__enter__()
     (run / name).unlink()
   for name in ('.lock', 'metrics.jsonl'):
     (run / name).unlink(missing_ok=True)
