@@ -14,6 +14,7 @@ from cellseg_jax.datasets.load import load, Splits
 from cellseg_jax.evaluation import case_study
 from cellseg_jax.evaluation.evaluate import roc_from
 from cellseg_jax.evaluation.look import chosen, look
+from cellseg_jax.images.inside import inside
 from cellseg_jax.inference.load import load_best
 from cellseg_jax.report import charts, measures, shown
 from cellseg_jax.report.page import safe, write_page
@@ -69,7 +70,7 @@ def write_report(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
   Raises:
     OSError: It cannot be written.
   """
-  path = workdir / PAGE
+  path = inside(workdir, PAGE)
   config = evaluated.model.config
   metrics = read_metrics(workdir / 'metrics.jsonl')
   write_page(

@@ -95,12 +95,20 @@ def change(path, take):
     path.write_bytes(content[: take.number(len(content) + 1)])
   elif kind == 2:
     path.write_bytes(take.piece(take.number(64)))
-  elif kind == 3 and content[:1] == b'{':
+  elif kind == 3 and is_json(content):
     path.write_text(json.dumps(replaced(json.loads(content), take)))
   else:
     piece = take.piece(1 + take.number(8))
     place = take.number(len(content) + 1)
     path.write_bytes(content[:place] + piece + content[place + len(piece) :])
+
+
+def is_json(content):
+  """Whether it is an object of JSON, and no other change has damaged it."""
+  try:
+    return isinstance(json.loads(content), dict)
+  except ValueError:
+    return False
 
 
 def change_stored(item, take):
@@ -115,7 +123,7 @@ def change_stored(item, take):
     content = store.read(key).result().value
   except ValueError:  # Another change has damaged it.
     return
-  if content[:1] == b'{' and take.number(4):
+  if is_json(content) and take.number(4):
     content = json.dumps(replaced(json.loads(content), take)).encode()
   else:
     place = take.number(len(content) + 1)
