@@ -45,6 +45,8 @@ class DataConfig:
   # Side of a pixel of the training images in um; 0 takes it from the files,
   # where they have it. Files that have another one are scaled to it.
   pixel_size: float = 0.0
+  # Most values of an image or label image; a header can claim any size.
+  max_pixels: int = 2**30
   # Where prepared copies lie; '' is ~/.cache/cellseg_jax.
   cache: str = ''
 
@@ -185,6 +187,9 @@ class TrainingConfig:
   init_from: str = ''
   # Seed of the initial weights and of every sample.
   seed: int = 0
+  # The same bits every time on GPUs, by XLA's deterministic operations; on CPUs
+  # it is so without.
+  deterministic: bool = False
   # Steps between logged losses.
   log_every: int = 10
   # Steps between evaluations.
@@ -231,7 +236,15 @@ class DecodingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Everything that a training run depends on."""
+  """Everything that a training run depends on.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> from cellseg_jax.serialization import replace
+    >>> config = replace(cellseg_jax.Config(), training={'steps': 300})
+    >>> config.training.steps, config.training.batch_size
+    (300, 8)
+  """
 
   data: DataConfig = DataConfig()
   intensity: IntensityConfig = IntensityConfig()

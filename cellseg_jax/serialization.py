@@ -1,10 +1,12 @@
 """Configurations as dictionaries, as flat fields and as JSON files."""
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import difflib
 import json
 import pathlib
+import reprlib
 from typing import Any
 
 from cellseg_jax.config import Config, ConfigError
@@ -21,8 +23,9 @@ def replace(config: Config, **parts: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: A part or a field does not exist.
 
-  >>> replace(Config(), training={'steps': 10}).training.steps
-  10
+  Examples:
+    >>> replace(Config(), training={'steps': 10}).training.steps
+    10
   """
   changed = to_dict(config)
   for part, fields in parts.items():
@@ -48,13 +51,19 @@ def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Config:
     ConfigError: A part or a field does not exist, or a value has not the
       field's type.
   """
-  parts = {field.name: field.type for field in dataclasses.fields(Config)}
+  parts: dict[str, Any] = {
+    field.name: field.type for field in dataclasses.fields(Config)
+  }
   built = {}
   for name, fields in values.items():
     check_known(name, parts, 'config')
     if not isinstance(fields, Mapping):
-      raise ConfigError(f'config.{name} must hold fields, found {fields!r}')
-    types = {f.name: f.type for f in dataclasses.fields(parts[name])}
+      raise ConfigError(
+        f'config.{name} must hold fields, found {reprlib.repr(fields)}'
+      )
+    types: dict[str, Any] = {
+      f.name: f.type for f in dataclasses.fields(parts[name])
+    }
     for field in fields:
       check_known(field, types, f'config.{name}')
     built[name] = parts[name](
@@ -93,9 +102,15 @@ def load(path: str | pathlib.Path) -> Config:
   Raises:
     ConfigError: The file is not such JSON; the message names it.
   """
+  path = pathlib.Path(path)
+  if path.exists() and not path.is_file():  # A pipe would never end.
+    raise ConfigError(f'{path}: is no file')
   try:
-    return from_dict(json.loads(pathlib.Path(path).read_text()))
-  except (ConfigError, ValueError, AttributeError) as error:
+    values = json.loads(path.read_text())
+    if not isinstance(values, dict):
+      raise ConfigError(f'must hold parts, found {reprlib.repr(values)}')
+    return from_dict(values)
+  except (ValueError, RecursionError) as error:
     raise ConfigError(f'{path}: {error}') from error
 
 
@@ -112,6 +127,7 @@ def check_known(name: str, known: Mapping[str, Any], where: str) -> None:
   """
   if name in known:
     return
+  name = reprlib.repr(name)[1:-1]  # It may be a whole file.
   close = difflib.get_close_matches(name, known, n=1)
   hint = f'; did you mean {where}.{close[0]}?' if close else ''
   raise ConfigError(
@@ -122,9 +138,10 @@ def check_known(name: str, known: Mapping[str, Any], where: str) -> None:
 def _typed(value: Any, kind: type, where: str) -> Any:
   """Returns `value` as `kind`; an integer passes for a float."""
   if kind is float and type(value) is int:
-    value = float(value)
+    with contextlib.suppress(OverflowError):  # Left to be refused.
+      value = float(value)
   if type(value) is not kind:
     raise ConfigError(
-      f'{where} must be of type {kind.__name__}, found {value!r}'
+      f'{where} must be of type {kind.__name__}, found {reprlib.repr(value)}'
     )
   return value

@@ -30,6 +30,20 @@ def validate(config: Config) -> None:
   Raises:
     ConfigError: Names the field, the value found and what is allowed.
   """
+  check_values(config)
+  if config.data.dataset != 'simulated_colonies' and not config.data.path:
+    raise ConfigError(
+      f'config.data.path must name a folder when config.data.dataset is '
+      f'{config.data.dataset}, found nothing'
+    )
+
+
+def check_values(config: Config) -> None:
+  """Checks all but that there is data: that of a model may be elsewhere.
+
+  Raises:
+    ConfigError: As `validate`.
+  """
   _check_choices(config)
   for where, value, low, high in _ranges(config):
     if not low <= value <= high:  # Also refuses NaN.
@@ -102,11 +116,6 @@ def _check_choices(config: Config) -> None:
       raise ConfigError(
         f'config.{where} must be one of {", ".join(allowed)}, found {value!r}'
       )
-  if config.data.dataset != 'simulated_colonies' and not config.data.path:
-    raise ConfigError(
-      f'config.data.path must name a folder when config.data.dataset is '
-      f'{config.data.dataset}, found nothing'
-    )
 
 
 def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
@@ -123,6 +132,7 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('data.cell_diameter', data.cell_diameter, 0, 1024),
     ('data.diameter', data.diameter, 0, 1e6),
     ('data.pixel_size', data.pixel_size, 0, 1e6),
+    ('data.max_pixels', data.max_pixels, 1, math.inf),
     ('intensity.low_percentile', intensity.low_percentile, 0, 100),
     ('intensity.high_percentile', intensity.high_percentile, 0, 100),
     ('intensity.sample', intensity.sample, 256, math.inf),
@@ -168,5 +178,6 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('decoding.depth', config.decoding.depth, 0, 1),
     ('decoding.confidence', config.decoding.confidence, -1, 1),
     ('decoding.min_area', config.decoding.min_area, -1, math.inf),
-    ('decoding.rim', config.decoding.rim, -1, 64),
+    # As derived, at most the largest gap at the lowest `data.resample`.
+    ('decoding.rim', config.decoding.rim, -1, 320),
   ]

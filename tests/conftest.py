@@ -23,7 +23,3 @@ def pytest_configure(config):
   folder = tempfile.TemporaryDirectory(prefix='cellseg_tests')
   config.add_cleanup(folder.cleanup)
   os.environ['XDG_CACHE_HOME'] = folder.name
-
-
-# Looking for doctests imports a module, and PyTorch is not everywhere.
-collect_ignore = ['benchmarks/torch_network.py']

@@ -17,9 +17,12 @@ from whole_runs import (
 )
 
 import cellseg_jax
+from cellseg_jax import serialization
 from cellseg_jax.cli import main
+from cellseg_jax.datasets.load import load
 from cellseg_jax.images import formats
 from cellseg_jax.inference.decode import DECODERS
+from cellseg_jax.training.resolve import resolve
 
 
 @pytest.fixture(scope='module')
@@ -61,6 +64,33 @@ def test_training_leaves_what_it_promises(trained):
   assert f'--model {workdir}' in result.stdout
 
 
+def test_a_run_can_be_looked_at(trained):
+  workdir, result = trained
+  page = (workdir / 'report' / 'index.html').read_text()
+  assert 'of step' in page
+  assert page.count('src="data:image/') > 8
+  assert '\r' not in result.stderr
+  assert f'training: {STEPS}/{STEPS} steps' in result.stderr
+  assert 'no report was written' not in result.stdout
+  (events,) = (workdir / 'events').iterdir()
+  written = events.read_bytes()
+  for tag in (b'training/loss', b'validation/mean_f1', b'validation/c'):
+    assert tag in written
+
+
+def test_the_page_is_written_again_on_demand(trained, monkeypatch, capsys):
+  workdir, _ = trained
+  page = workdir / 'report' / 'index.html'
+  page.unlink()
+  monkeypatch.setattr(sys, 'argv', ['cellseg', 'report', str(workdir)])
+  assert main.run() == 0
+  assert f'Report: {page}' in capsys.readouterr().out
+  assert 'best model by' in page.read_text()
+  monkeypatch.setattr(sys, 'argv', ['cellseg', 'report', str(page.parent)])
+  assert main.run() == 2
+  assert 'no trained model here' in capsys.readouterr().err
+
+
 def test_metrics_are_logged_at_their_steps(trained):
   workdir, _ = trained
   lines = [
@@ -91,6 +121,10 @@ def test_the_resolved_config_is_enough_to_repeat_the_run(trained):
   assert 0.7 < config['data']['resample'] < 0.85
   assert config['decoding']['min_area'] > 0
   assert config['decoding']['rim'] == 1
+  # Also by the command in the report, which is made from it.
+  saved = serialization.load(workdir / 'config.json')
+  splits = load(saved.data)
+  assert resolve(saved, splits.train, splits.pixel_size) == saved
 
 
 def test_a_run_starts_from_the_weights_of_another(data, trained, tmp_path):

@@ -9,23 +9,34 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = 'cellseg_jax'
 
 LAYERS = (
-  ('cache', 'config', 'serialization', 'validation', 'experiments', 'images'),
+  (
+    *('cache', 'config', 'environment', 'experiments', 'progress'),
+    *('serialization', 'validation', 'images'),
+  ),
   ('datasets', 'model'),
   ('training', 'inference', 'evaluation'),
-  ('export',),
+  ('export', 'cluster', 'report'),
   ('cli', 'run_train'),
 )
 
 ROOMS = {
   'orbax': ('cellseg_jax.training.checkpoints',),
+  'tensorstore': ('cellseg_jax.training.stored',),
   'tensorflow_datasets': ('cellseg_jax.datasets',),
   'grain': ('cellseg_jax.training.feed',),
-  'matplotlib': ('cellseg_jax.evaluation.figures',),
+  'jinja2': ('cellseg_jax.report.page',),
+  'matplotlib': (
+    'cellseg_jax.evaluation.figures',
+    'cellseg_jax.report.charts',
+    'cellseg_jax.report.drawing',
+  ),
   'pyarrow': ('cellseg_jax.images.tables',),
   'roifile': ('cellseg_jax.images.exports',),
   'absl': ('cellseg_jax.cli', 'run_train'),
   'ml_collections': ('cellseg_jax.cli', 'run_train'),
   'argparse': ('cellseg_jax.cli', 'run_train'),
+  'dask': ('cellseg_jax.cluster',),
+  'distributed': ('cellseg_jax.cluster',),
   'bioio': ('cellseg_jax.images.microscopy',),
   'flax.linen': ('cellseg_jax.model',),
   'ome_zarr_models': ('cellseg_jax.images.zarr_files',),
@@ -34,8 +45,10 @@ ROOMS = {
   'onnxruntime': ('cellseg_jax.export.onnx_runtime',),
   'bioimageio': ('cellseg_jax.export.bioimage',),
   'PIL': ('cellseg_jax.images.raster',),
+  'tensorboardX': ('cellseg_jax.training.events',),
   'tensorflow': (),
   'torch': (),
+  'tqdm': ('cellseg_jax.progress',),
   'pickle': (),
 }
 

@@ -6,6 +6,8 @@ import pathlib
 import sys
 from typing import Any
 
+from cellseg_jax.cli.segment_options import positive
+
 # Of the many metrics, those printed; --json has them all.
 IOU_PRINTED = ('0.5', '0.7', '0.8', '0.9')
 
@@ -33,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='DIR',
     help='folder for the pictures of the errors (default: errors/ in the '
     'folder of predictions)',
+  )
+  parser.add_argument(
+    '--max-pixels',
+    type=positive,
+    metavar='N',
+    help='most values of an image (default: 2^30)',
   )
   parser.add_argument(
     '--json', metavar='FILE', help='where to write all metrics'
@@ -67,13 +75,19 @@ def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
   from cellseg_jax.evaluation import scores
   from cellseg_jax.evaluation.outlines import COLOURS, draw_errors
   from cellseg_jax.images import formats
+  from cellseg_jax.images.atomic import replacing
+  from cellseg_jax.images.errors import MAX_PIXELS
+  from cellseg_jax.images.inside import inside
 
+  most = arguments.max_pixels or MAX_PIXELS
   pairs = pair_by_name(
     pathlib.Path(arguments.labels), pathlib.Path(arguments.predictions)
   )
-  folder = pathlib.Path(
-    arguments.pictures or pathlib.Path(arguments.predictions) / 'errors'
-  )
+  # In what others send, errors/ may be a link.
+  root, place = arguments.pictures or arguments.predictions, pathlib.Path()
+  if not arguments.pictures:
+    place = pathlib.Path('errors')
+  folder = pathlib.Path(root) / place
   images = {}
   if arguments.images:
     listed = formats.list_images(pathlib.Path(arguments.images))
@@ -82,8 +96,10 @@ def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
   counts, report = [], {}
   for true_path, predicted_path in pairs:
     name = true_path.stem
-    true = formats.read_labels(true_path)
-    predicted = formats.read_labels(predicted_path)
+    true, predicted = (
+      formats.read_labels(path, max_pixels=most)
+      for path in (true_path, predicted_path)
+    )
     if true.shape != predicted.shape:
       raise PairingError(
         f'{predicted_path} is {predicted.shape}, {true_path} {true.shape}'
@@ -91,10 +107,13 @@ def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
     counts.append(scores.count(true, predicted))
     report[name] = scores.metrics(counts[-1])
     print(_line(name, report[name]), flush=True)
-    image = formats.read_image(images[name]) if name in images else None
+    image = None
+    if name in images:
+      image = formats.read_image(images[name], max_pixels=most)
     picture = draw_errors(true, predicted, image)
-    formats.write_picture(folder / f'{name}.png', picture)
-  pooled = scores.metrics(scores.pool(counts))
+    with replacing(inside(root, place / f'{name}.png')) as partial:
+      formats.write_picture(partial, picture)
+  pooled: dict[str, Any] = scores.metrics(scores.pool(counts))
   print(_line(f'all {len(pairs)}', pooled))
   for name in ('precision', 'recall', 'ap'):
     print(f'{name}: {_at(pooled[name])}')

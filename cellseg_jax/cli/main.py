@@ -3,7 +3,15 @@
 import argparse
 import sys
 
-from cellseg_jax.cli import evaluate, export, segment, segment_options, train
+from cellseg_jax.cli import (
+  doctor,
+  evaluate,
+  export,
+  report,
+  segment,
+  segment_options,
+  train,
+)
 
 
 def run() -> int:
@@ -31,5 +39,14 @@ def run() -> int:
   )
   export.add_arguments(child)
   child.set_defaults(run=export.run)
+  child = commands.add_parser(
+    'report', help='write a page to look at: of a run, or of segmented files'
+  )
+  report.add_arguments(child)
+  child.set_defaults(run=report.run)
+  child = commands.add_parser(
+    'doctor', help='look at devices, versions and disk, and try them'
+  )
+  child.set_defaults(run=doctor.run)
   arguments = parser.parse_args()
   return arguments.run(arguments)

@@ -8,9 +8,9 @@ import hashlib
 import os
 import pathlib
 import platform
-import sys
 
 from cellseg_jax.cache import user_cache
+from cellseg_jax.environment import cores
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -21,10 +21,16 @@ CACHE_SIZE = 2**30
 CACHED_FROM = 0.1
 
 
-def prepare() -> None:
-  """Sets up the process; before its first thread and first computation."""
+def prepare(deterministic: bool = False) -> None:
+  """Sets up the process; before its first thread and first computation.
+
+  Args:
+    deterministic: Whether GPUs are to give the same bits every time.
+  """
   keep_freed_blocks()
   keep_compiled_programs()
+  if deterministic:
+    compute_the_same_bits()
 
 
 def keep_freed_blocks() -> bool:
@@ -59,7 +65,7 @@ def keep_compiled_programs() -> pathlib.Path | None:
   """
   import jax
 
-  if jax.config.jax_compilation_cache_dir:
+  if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
     return None
   folder = user_cache() / 'compiled' / _host()
   try:
@@ -75,6 +81,16 @@ def keep_compiled_programs() -> pathlib.Path | None:
   return folder
 
 
+def compute_the_same_bits() -> None:
+  """Makes XLA use deterministic operations on GPUs, and no autotuning."""
+  from cellseg_jax.training.parallel import DETERMINISTIC
+
+  told = os.environ.get('XLA_FLAGS', '').split()
+  if DETERMINISTIC not in told:
+    # Of a flag that is there twice, XLA takes the last.
+    os.environ['XLA_FLAGS'] = ' '.join([*told, DETERMINISTIC])
+
+
 def _host() -> str:
   """Names what compiled code depends on and JAX's own key leaves out.
 
@@ -87,9 +103,5 @@ def _host() -> str:
     told = sorted({line for line in lines if line.startswith(names)})
   except OSError:
     told = [platform.processor()]
-  if sys.platform == 'linux':
-    cores = len(os.sched_getaffinity(0))
-  else:
-    cores = os.cpu_count() or 1
   digest = hashlib.sha256('\n'.join(told).encode()).hexdigest()[:16]
-  return f'{platform.machine()}-{cores}-{digest}'
+  return f'{platform.machine()}-{cores()}-{digest}'

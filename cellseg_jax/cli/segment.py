@@ -1,15 +1,16 @@
 """`cellseg segment`: image files to label images, tables and pictures."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+import contextlib
 import pathlib
 import sys
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from cellseg_jax.cli import process, segment_options
 
 if TYPE_CHECKING:
-  from cellseg_jax.inference.batch import Job
+  from cellseg_jax.inference.batch import Job, Outcome
   from cellseg_jax.inference.files import Options
   from cellseg_jax.inference.predict import Model
 
@@ -28,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
   """
   process.prepare()
   # Imported late: `cellseg --help` does not wait for JAX.
+  from cellseg_jax.cluster import connect
   from cellseg_jax.inference import batch
 
   out = pathlib.Path(arguments.out)
@@ -41,19 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 2
   _say_what_is_left(len(jobs), len(todo), again)
   try:
-    failed = _segment(
-      batch.segment_files(model, todo, out, options, common),
-      out,
-      len(todo),
-      arguments.list_below,
-    )
+    with _outcomes(arguments, model, todo, options, common) as outcomes:
+      failed = _segment(outcomes, out, len(todo), arguments.list_below)
     batch.merge(out)
   except KeyboardInterrupt:
     print(
       'interrupted; the same command goes on where this ended', file=sys.stderr
     )
     return INTERRUPTED
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, connect.ClusterError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   if failed:
@@ -62,6 +60,30 @@ def run(arguments: argparse.Namespace) -> int:
       file=sys.stderr,
     )
   return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def _outcomes(
+  arguments: argparse.Namespace,
+  model: 'Model',
+  todo: list['Job'],
+  options: 'Options',
+  common: str,
+) -> Iterator[Iterator['Outcome']]:
+  """Gives what becomes of the files, here or on a cluster."""
+  from cellseg_jax.cluster import connect
+  from cellseg_jax.inference import batch
+
+  out = pathlib.Path(arguments.out)
+  if not arguments.dask or not todo:
+    yield batch.segment_files(model, todo, out, options, common)
+    return
+  from cellseg_jax.cluster import segment
+
+  work = segment.Work(tuple(arguments.model), out, options, common)
+  with connect.connected(arguments.dask, process.prepare) as client:
+    print(f'cluster: {client.dashboard_link}', flush=True)
+    yield segment.segment_files(client, model, todo, work)
 
 
 def _prepare(
@@ -94,14 +116,17 @@ def _say_what_is_left(jobs: int, todo: int, again: int) -> None:
 
 
 def _segment(
-  outcomes, out: pathlib.Path, count: int, list_below: float
+  outcomes: Iterable['Outcome'],
+  out: pathlib.Path,
+  count: int,
+  list_below: float,
 ) -> list[str]:
   """Prints what becomes of each file; returns those that failed."""
-  from tqdm import tqdm
+  from cellseg_jax.progress import progress_bar
 
   failed, pixels = [], 0
   # Where the output is no terminal, a line a file is enough.
-  with tqdm(total=count, unit='file', desc='segmenting', disable=None) as bar:
+  with progress_bar(count, 'segmenting', 'files', lines=False) as bar:
     for outcome in outcomes:
       record = outcome.record
       if record.status == 'failed':
@@ -124,7 +149,9 @@ def _segment(
   return failed
 
 
-def _list_unsure(bar, frames: Sequence[dict[int, float]], below: float) -> None:
+def _list_unsure(
+  bar: Any, frames: Sequence[dict[int, float]], below: float
+) -> None:
   for number, cells in enumerate(frames):
     where = f'frame {number}, ' if len(frames) > 1 else ''
     for label, confidence in cells.items():

@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='i/n',
     help='do only every n-th file from the i-th on, as one of n jobs',
   )
+  group.add_argument(
+    '--dask',
+    default='',
+    metavar='ADDRESS',
+    help='run on a Dask cluster: the address of its scheduler, or local[:N] '
+    'for N workers of one core on this machine; all see the same files',
+  )
 
 
 def _add_reading(group: argparse._ArgumentGroup) -> None:
@@ -97,9 +104,10 @@ def _add_reading(group: argparse._ArgumentGroup) -> None:
   )
   group.add_argument(
     '--max-pixels',
-    type=_positive,
+    type=positive,
     metavar='N',
-    help='most values of a file that may be in memory at once',
+    help='most values of a file that may be in memory at once, and that a '
+    'small file may claim in all (default: 2^30)',
   )
   group.add_argument(
     '--diameter',
@@ -176,7 +184,8 @@ def _share(text: str) -> float:
   return value
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+  """Reads a number from 1 on, such as 2000000 or 2e6."""
   value = int(float(text))
   if value < 1:
     raise argparse.ArgumentTypeError(f'must be at least 1, found {text}')

@@ -61,7 +61,7 @@ class Listing:
   warnings: tuple[str, ...] = ()
 
 
-class LabelledImages(
+class LabelledImages(  # type: ignore[call-arg]  # TFDS has the keyword.
   tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=True
 ):
   """Base of the TFDS builders of this package.

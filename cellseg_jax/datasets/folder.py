@@ -34,9 +34,9 @@ class LabelledFolder(LabelledImages):
     root = pathlib.Path(data.path)
     splits, unmatched = {}, []
     for split, folder in _split_folders(root).items():
-      splits[split], lonely = _match(folder)
+      splits[split], lonely = _match(folder, data.max_pixels)
       unmatched += [str(path.relative_to(root)) for path in lonely]
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if unmatched:
       shown = ', '.join(unmatched[:3]) + (', ...' if unmatched[3:] else '')
       warnings = (
@@ -47,14 +47,18 @@ class LabelledFolder(LabelledImages):
 
 
 def read_pair(
-  image: pathlib.Path, labels: pathlib.Path
+  image: pathlib.Path, labels: pathlib.Path, max_pixels: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads an image file and its label file, as they are.
 
   Raises:
-    ImageFileError: One of them cannot be read; the message names it.
+    ImageFileError: One of them cannot be read, or has more values than
+      `max_pixels`; the message names it.
   """
-  return read_image(image), read_labels(labels)
+  return (
+    read_image(image, max_pixels=max_pixels),
+    read_labels(labels, max_pixels=max_pixels),
+  )
 
 
 def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -79,7 +83,7 @@ def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _match(
-  folder: pathlib.Path,
+  folder: pathlib.Path, max_pixels: int
 ) -> tuple[tuple[Pair, ...], list[pathlib.Path]]:
   """Pairs files of equal stems; also returns the files without a partner."""
   images = _by_stem(list_images(folder / 'images'))
@@ -95,7 +99,7 @@ def _match(
       name,
       str(labels[name]),
       (images[name], labels[name]),
-      functools.partial(read_pair, images[name], labels[name]),
+      functools.partial(read_pair, images[name], labels[name], max_pixels),
     )
     for name in names
   )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class LazyImages(Sequence[LabelledImage]):
   @overload
   def __getitem__(self, index: slice) -> 'LazyImages': ...
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: Any) -> Any:
     if isinstance(index, slice):
       return LazyImages(self._read, self._places[index])
     return self._read(self._places[index])

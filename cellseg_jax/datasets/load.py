@@ -1,6 +1,6 @@
 """Loads the labelled images of a run: what to train on, what to choose on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 import numpy as np
@@ -46,6 +46,8 @@ class Splits:
     warnings: What to tell the user before training, one kind each.
     apart: Whether no training image is validated on.
     digest: SHA-256 (hex) of all files and settings behind the prepared copy.
+    files: SHA-256 (hex) of every file that these images come from, by its path
+      in `data.path`.
     pixel_size: Side of a training image's pixel in um; 0 if the files do not
       say, or do not agree.
   """
@@ -55,6 +57,7 @@ class Splits:
   validation_source: str
   warnings: tuple[str, ...]
   digest: str
+  files: Mapping[str, str]
   pixel_size: float = 0.0
   apart: bool = True
 
@@ -73,10 +76,10 @@ def load(data: DataConfig) -> Splits:
     ConfigError: Names the field that the files do not bear out.
     LabelError: Names the files that cannot be trained on, and their faults.
   """
-  builder, digest = prepare(BUILDERS[data.dataset], data)
+  builder, digest, files = prepare(BUILDERS[data.dataset], data)
   names = tuple(builder.info.splits)
   _require_split('train_split', data.train_split, names)
-  train = _read(builder, data.train_split)
+  train: Sequence[LabelledImage] = _read(builder, data.train_split)
   validation: Images = ()
   source = ''
   chosen = data.validation_split or 'validation'
@@ -105,6 +108,7 @@ def load(data: DataConfig) -> Splits:
     source,
     warnings,
     digest,
+    {**files[''], **files[data.train_split], **files.get(chosen, {})},
     _pixel_size(BUILDERS[data.dataset], data),
     apart,
   )
@@ -199,7 +203,7 @@ def _pixel_size(builder: type[LabelledImages], data: DataConfig) -> float:
   for pair in builder.listing(data).splits[data.train_split]:
     for path in pair.files[:1]:
       try:
-        with open_image(path) as image:
+        with open_image(path, max_pixels=data.max_pixels) as image:
           sizes.append(image.pixel_size or (0.0, 0.0))
       except ImageFileError:
         return 0.0  # Its axes are not stated; nor is this.

@@ -26,9 +26,9 @@ class Layout:
     cells: int32 (K, 3), image, row and column of a pixel of every cell.
   """
 
-  sizes: jax.Array
-  bounds: jax.Array
-  cells: jax.Array
+  sizes: jax.Array | np.ndarray
+  bounds: jax.Array | np.ndarray
+  cells: jax.Array | np.ndarray
 
 
 @struct.dataclass
@@ -40,7 +40,7 @@ class Pool(Layout):
     channels: C (static).
   """
 
-  pixels: jax.Array
+  pixels: jax.Array | np.ndarray
   channels: int = struct.field(pytree_node=False, default=1)
 
 
@@ -56,7 +56,7 @@ class Windows:
     channels: C (static).
   """
 
-  pixels: jax.Array
+  pixels: jax.Array | np.ndarray
   images: jax.Array
   origins: jax.Array
   channels: int = struct.field(pytree_node=False, default=1)
@@ -111,7 +111,7 @@ def make_layout(sizes: np.ndarray, cells: Sequence[np.ndarray]) -> Layout:
   )
   if not len(found):
     found = np.zeros((1, 3), np.int32)
-  return Layout(sizes, np.float32(areas / areas[-1]), found)
+  return Layout(sizes, (areas / areas[-1]).astype(np.float32), found)
 
 
 def network_sizes(

@@ -21,10 +21,13 @@ from cellseg_jax.datasets.builder import (
 )
 from cellseg_jax.datasets.folder import read_pair
 from cellseg_jax.images.formats import read_image, read_labels
+from cellseg_jax.images.inside import is_plain
 from cellseg_jax.images.labels import LabelError
 
 
-class PublicSet(LabelledImages, skip_registration=True):
+class PublicSet(  # type: ignore[call-arg]  # TFDS has the keyword.
+  LabelledImages, skip_registration=True
+):
   """Base of the public sets: says where to get what is missing."""
 
   page: str  # Where to download the set.
@@ -41,9 +44,9 @@ class PublicSet(LabelledImages, skip_registration=True):
 
   @classmethod
   def require(cls, *paths: pathlib.Path) -> None:
-    """Raises ConfigError unless all of `paths` exist."""
+    """Raises ConfigError unless all of `paths` are files or folders."""
     for path in paths:
-      if not path.exists():
+      if not (path.is_file() or path.is_dir()):
         raise cls.missing(path)
 
 
@@ -67,7 +70,7 @@ class SBsst265(PublicSet):
       image = root / 'rawimages' / f'{name}.tif'
       labels = root / 'groundtruth' / f'{name}.tif'
       cls.require(image, labels)
-      read = functools.partial(read_pair, image, labels)
+      read = functools.partial(read_pair, image, labels, data.max_pixels)
       splits[split].append(Pair(name, str(labels), (image, labels), read))
     found = {k: tuple(pairs) for k, pairs in splits.items() if pairs}
     if not found:
@@ -98,7 +101,7 @@ class Bbbc038(PublicSet):
       image = folder / 'images' / f'{folder.name}.png'
       masks = tuple(sorted((folder / 'masks').glob('*.png')))
       cls.require(image, folder / 'masks')
-      read = functools.partial(_read_bbbc038, image, masks, data.channels)
+      read = functools.partial(_read_bbbc038, image, masks, data)
       pairs.append(Pair(folder.name, str(folder), (image, *masks), read))
     if not pairs:
       raise cls.missing(root / 'ID')
@@ -136,8 +139,8 @@ class CellTrackingChallenge(PublicSet):
         image = root / sequence / f't{frame}.tif'
         markers = truth.parent / 'TRA' / f'man_track{frame}.tif'
         cls.require(image, markers)
-        read = functools.partial(_read_ctc, image, labels, markers)
         files = (image, labels, markers)
+        read = functools.partial(_read_ctc, *files, data.max_pixels)
         pairs.append(Pair(f'{sequence}_t{frame}', str(labels), files, read))
     if not pairs:
       raise cls.missing(root / '01_GT' / 'SEG' / 'man_seg000.tif')
@@ -165,23 +168,29 @@ def _described(
           f'{table}, line {rows.line_num}: {split_column!r} must be train or '
           f'test, found {split!r}'
         )
-      yield row[name_column].strip().removesuffix('.tif'), split
+      name = row[name_column].strip().removesuffix('.tif')
+      if not is_plain(name):
+        raise ConfigError(
+          f'{table}, line {rows.line_num}: {name_column!r} must be the name of '
+          f'a file, found {name!r}'
+        )
+      yield name, split
 
 
 def _read_bbbc038(
-  image_file: pathlib.Path, masks: tuple[pathlib.Path, ...], channels: int
+  image_file: pathlib.Path, masks: tuple[pathlib.Path, ...], data: DataConfig
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads an image, and numbers its masks from 1."""
-  image = read_image(image_file)
+  image = read_image(image_file, max_pixels=data.max_pixels)
   if image.ndim == 3:
     image = image[..., :3]  # The fourth channel is opacity.
-    if channels == 1:
+    if data.channels == 1:
       if (image != image[..., :1]).any():
         raise LeftOut('coloured (config.data.channels=3 uses them)')
       image = image[..., 0]
   labels = np.zeros(image.shape[:2], np.int32)
   for number, path in enumerate(masks, start=1):
-    mask = read_labels(path)
+    mask = read_labels(path, max_pixels=data.max_pixels)
     if mask.shape != labels.shape:
       raise LabelError(
         f'{path}: mask is of shape {mask.shape}, the image of {labels.shape}'
@@ -209,13 +218,19 @@ def _dataset_folder(
 
 
 def _read_ctc(
-  image: pathlib.Path, labels_file: pathlib.Path, markers_file: pathlib.Path
+  image: pathlib.Path,
+  labels_file: pathlib.Path,
+  markers_file: pathlib.Path,
+  max_pixels: int,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads a frame; leaves it out unless every marked cell is segmented."""
-  labels, markers = read_labels(labels_file), read_labels(markers_file)
+  labels, markers = (
+    read_labels(path, max_pixels=max_pixels)
+    for path in (labels_file, markers_file)
+  )
   segmented, marked = (
     np.count_nonzero(np.unique(values)) for values in (labels, markers)
   )
   if segmented < marked:
     raise LeftOut('partly annotated (fewer SEG cells than TRA markers)')
-  return read_image(image), labels
+  return read_image(image, max_pixels=max_pixels), labels

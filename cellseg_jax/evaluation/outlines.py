@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from cellseg_jax.evaluation.matching import overlap_table
+from cellseg_jax.evaluation.matching import overlap_table, OverlapTable
 from cellseg_jax.evaluation.scores import find_errors
 from cellseg_jax.images.outlines import boundary
 from cellseg_jax.images.pictures import grey
@@ -17,6 +17,38 @@ COLOURS = {
   'extra': (204, 121, 167),
   'inexact': (240, 228, 66),
 }
+
+# Kinds that are values of the predicted label image; the others of the true.
+OF_PREDICTED = ('right', 'extra')
+
+
+def kinds(table: OverlapTable) -> dict[str, np.ndarray]:
+  """Sorts cells into the kinds of `COLOURS`.
+
+  Args:
+    table: Of true and predicted label images.
+
+  Returns:
+    Label values, increasing, by kind, later ones to be drawn over earlier.
+    Right are predicted cells of IoU above 0.5, and inexact the true cells that
+    have no such match and none of the other errors.
+  """
+  errors = find_errors(table)
+  match = table.iou > 0.5
+  explained = np.concatenate(
+    [
+      table.true_labels[table.true_index[match]],
+      *(errors.merged, errors.split, errors.missed),
+    ]
+  )
+  return {
+    'inexact': np.setdiff1d(table.true_labels, explained),
+    'right': table.predicted_labels[np.unique(table.predicted_index[match])],
+    'extra': errors.extra,
+    'merged': errors.merged,
+    'split': errors.split,
+    'missed': errors.missed,
+  }
 
 
 def draw_errors(
@@ -39,25 +71,8 @@ def draw_errors(
   picture = np.zeros((*true.shape, 3), np.uint8)
   if image is not None:
     picture[:] = (200 * grey(image))[..., None]
-  table = overlap_table(true, predicted)
-  errors = find_errors(table)
-  match = table.iou > 0.5
-  right = table.predicted_labels[table.predicted_index[match]]
-  explained = np.concatenate(
-    [
-      table.true_labels[table.true_index[match]],
-      *(errors.merged, errors.split, errors.missed),
-    ]
-  )
-  inexact = np.setdiff1d(table.true_labels, explained)
-  for name, labels, values in (
-    ('inexact', true, inexact),
-    ('right', predicted, right),
-    ('extra', predicted, errors.extra),
-    ('merged', true, errors.merged),
-    ('split', true, errors.split),
-    ('missed', true, errors.missed),
-  ):
+  for name, values in kinds(overlap_table(true, predicted)).items():
+    labels = predicted if name in OF_PREDICTED else true
     shown = np.where(np.isin(labels, values), labels, 0)
     # Two pixels wide, to be seen when the picture is scaled down.
     outline = ndimage.binary_dilation(boundary(shown)) & (shown > 0)

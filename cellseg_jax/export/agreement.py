@@ -1,6 +1,7 @@
 """Whether an exported file computes what the model computes."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,9 +59,9 @@ def normalized_pixels(model: Model, image: np.ndarray) -> np.ndarray:
   Returns:
     float32 (1, C, H, W); percentiles of each channel are 0 and 1.
   """
-  image = jnp.asarray(image, jnp.float32)
-  image = image.reshape(*image.shape[:2], model.config.data.channels)
-  pixels = _normalize(image, model.config.intensity)
+  channels = model.config.data.channels
+  raw = jnp.asarray(image, jnp.float32).reshape(*image.shape[:2], channels)
+  pixels = _normalize(raw, model.config.intensity)
   return np.asarray(pixels).transpose(2, 0, 1)[None]
 
 
@@ -123,7 +124,8 @@ def f1_of_labels(ours: np.ndarray, theirs: np.ndarray) -> float:
   if not ours.any() and not theirs.any():
     return 1.0
   counts = [scores.count(*pair) for pair in zip(ours, theirs, strict=True)]
-  return scores.metrics(scores.pool(counts))['f1']['0.9']
+  found: dict[str, Any] = scores.metrics(scores.pool(counts))
+  return found['f1']['0.9']
 
 
 def check(worst: float, bound: float = BOUND) -> None:

@@ -76,7 +76,7 @@ def _runs(process: int) -> bool:
 
 
 def _remove(path: pathlib.Path) -> None:
-  if path.is_dir():
+  if path.is_dir() and not path.is_symlink():
     shutil.rmtree(path)
   else:
     path.unlink(missing_ok=True)

@@ -26,8 +26,9 @@ def check_axes(axes: str) -> str:
   Raises:
     ValueError: They cannot be the axes of an image.
 
-  >>> check_axes('czyx')
-  'CZYX'
+  Examples:
+    >>> check_axes('czyx')
+    'CZYX'
   """
   letters = axes.upper()
   if set('YX') <= set(letters) <= set(LETTERS) and len(set(letters)) == len(
@@ -93,8 +94,9 @@ def readings(
   Returns:
     Descriptions, each with the axes that it stands for.
 
-  >>> readings((5, 40, 60), '?YX')
-  [('5 channels, depths or times of 40x60', ['CYX', 'ZYX', 'TYX'])]
+  Examples:
+    >>> readings((5, 40, 60), '?YX')
+    [('5 channels, depths or times of 40x60', ['CYX', 'ZYX', 'TYX'])]
   """
   if UNSTATED not in stated:
     stacked = ', '.join(

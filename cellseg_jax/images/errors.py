@@ -3,30 +3,21 @@
 from collections.abc import Iterator, Sequence
 import contextlib
 import math
+import os
 import pathlib
-import struct
 import textwrap
-import zlib
 
 # Values that may be held at once unless a caller allows more: a header of a
 # few bytes can claim any size.
 MAX_PIXELS = 2**30
 
-_LONGEST_CAUSE = 200  # Characters.
+# An image of more values must have at least this share of its bytes on disk.
+# Slides as JPEG have a tenth to a thirtieth; 1 kB can claim any size.
+_LEAST_SHARE = 1 / 100
 
-# What the readers raise on files that are cut off or not what they claim.
-_READ_ERRORS = (
-  ValueError,  # Includes tifffile.TiffFileError and those of zarr.
-  OSError,
-  ArithmeticError,
-  KeyError,
-  IndexError,
-  TypeError,
-  RuntimeError,  # numcodecs, of a chunk that cannot be decompressed.
-  SyntaxError,  # Pillow, of a broken PNG; broken XML.
-  struct.error,
-  zlib.error,
-)
+_LONGEST_CAUSE = 200  # Characters.
+_MOST_SCENES_SHOWN = 8
+_RAISE = 'raise max_pixels (--max-pixels; to train, --config.data.max_pixels)'
 
 
 class ImageFileError(ValueError):
@@ -35,12 +26,15 @@ class ImageFileError(ValueError):
 
 @contextlib.contextmanager
 def reading(path: pathlib.Path) -> Iterator[None]:
-  """Turns what readers raise inside into an `ImageFileError` with the path."""
+  """Turns what readers raise inside into an `ImageFileError` with the path.
+
+  On files that are cut off or not what they claim they raise what they like.
+  """
   try:
     yield
   except ImageFileError:
     raise
-  except _READ_ERRORS as error:
+  except Exception as error:
     raise ImageFileError(
       f'{path}: cannot be read ({type(error).__name__}: {brief(error)}); the '
       'file is cut off, damaged or of another kind: save or copy it again'
@@ -74,8 +68,57 @@ def check_size(
     raise ImageFileError(
       f'{path}: its header claims shape {tuple(shape)}, of which {held} values '
       f'must be held at once, and {max_pixels} are allowed; if that is right, '
-      'raise max_pixels (--max-pixels), or save it as tiled TIFF or OME-Zarr'
+      f'{_RAISE}, or save it as tiled TIFF or OME-Zarr'
     )
+
+
+def check_share(
+  path: pathlib.Path,
+  shape: Sequence[int],
+  itemsize: int,
+  stored: int | None,
+  max_pixels: int,
+) -> None:
+  """Refuses a small file that claims to be a large image.
+
+  Its pixels need not be held at once, but all would be looked at, and labels
+  of all written.
+
+  Args:
+    path: The file.
+    shape: Of the whole image, as its header says.
+    itemsize: Bytes of a value.
+    stored: Bytes of all files that it consists of; None for those at `path`.
+    max_pixels: Values up to which an image may be of any size on disk.
+
+  Raises:
+    ImageFileError: It has more values, and too few bytes for them.
+  """
+  values = math.prod(shape)
+  if values <= max_pixels:
+    return
+  least = math.ceil(values * itemsize * _LEAST_SHARE)
+  found = stored if stored is not None else _bytes_at(path, least)
+  if found < least:
+    raise ImageFileError(
+      f'{path}: its header claims shape {tuple(shape)}, which is {values} '
+      f'values, but only {found} bytes are there; an image of more than '
+      f'{max_pixels} values must have {_LEAST_SHARE:.0%} of its bytes on disk. '
+      f'If that is right, {_RAISE}'
+    )
+
+
+def _bytes_at(path: pathlib.Path, enough: int) -> int:
+  """Counts the bytes of a file or of a folder's files, up to `enough`."""
+  if not path.is_dir():
+    return path.stat().st_size
+  total = 0
+  for folder, _, files in os.walk(path):
+    for name in files:
+      total += os.lstat(os.path.join(folder, name)).st_size
+      if total >= enough:
+        return total
+  return total
 
 
 def choose_scene(
@@ -99,9 +142,10 @@ def choose_scene(
   if scene.isdecimal() and int(scene) < len(scenes):
     return int(scene)
   shown = ', '.join(
-    f'{i} {" ".join(filter(None, one))}' for i, one in enumerate(scenes[:8])
+    f'{i} {" ".join(filter(None, one))}'
+    for i, one in enumerate(scenes[:_MOST_SCENES_SHOWN])
   )
-  more = ', ...' if scenes[8:] else ''
+  more = ', ...' if scenes[_MOST_SCENES_SHOWN:] else ''
   fault = f'there is no image {scene!r}; ' if scene else ''
   raise ImageFileError(
     f'{path}: {fault}holds {len(scenes)} images ({shown}{more}), expected one; '

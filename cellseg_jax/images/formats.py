@@ -10,7 +10,7 @@ import imageio.v3 as iio
 import numpy as np
 
 from cellseg_jax.images.axes import readings, UNSTATED
-from cellseg_jax.images.errors import ImageFileError
+from cellseg_jax.images.errors import ImageFileError, MAX_PIXELS
 from cellseg_jax.images.label_files import write_labels
 from cellseg_jax.images.source import (
   is_zarr,
@@ -38,28 +38,35 @@ MICROSCOPY_SUFFIXES = ('.czi', '.lif', '.nd2')
 _MOST_UNNAMED_CHANNELS = 4
 
 
-def read_image(path: str | pathlib.Path) -> np.ndarray:
+def read_image(
+  path: str | pathlib.Path, *, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
   """Reads one image with its intensities as they are.
 
   Args:
     path: A TIFF, PNG or JPEG file of one 2-D image.
+    max_pixels: Values that it may have.
 
   Returns:
     The image, (H, W) or (H, W, C), in the file's own dtype. Channels come last
     wherever the TIFF's metadata place them.
 
   Raises:
-    ImageFileError: The file is missing, cut off, of another kind, or of a shape
-      with several readings; the message names it and says what to do.
+    ImageFileError: The file is missing, cut off, of another kind, too large, or
+      of a shape with several readings; the message names it and says what to
+      do.
   """
-  return _read(pathlib.Path(path), palette=False)
+  return _read(pathlib.Path(path), max_pixels, palette=False)
 
 
-def read_labels(path: str | pathlib.Path) -> np.ndarray:
+def read_labels(
+  path: str | pathlib.Path, *, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
   """Reads one label image; of a palette file the indices, not the colours.
 
   Args:
     path: A TIFF or PNG file.
+    max_pixels: Values that it may have.
 
   Returns:
     The labels, (H, W), in the file's own dtype; values are not checked
@@ -69,7 +76,7 @@ def read_labels(path: str | pathlib.Path) -> np.ndarray:
     ImageFileError: As `read_image`, and for an image with channels.
   """
   path = pathlib.Path(path)
-  labels = _read(path, palette=True)
+  labels = _read(path, max_pixels, palette=True)
   if labels.ndim != 2:
     raise ImageFileError(
       f'{path}: a label image must be of shape (height, width), found '
@@ -110,16 +117,16 @@ def list_images(
   )
 
 
-def _read(path: pathlib.Path, *, palette: bool) -> np.ndarray:
+def _read(path: pathlib.Path, max_pixels: int, *, palette: bool) -> np.ndarray:
   suffix = path.suffix.lower()
   if suffix not in SUFFIXES:
     raise ImageFileError(
       f'{path}: cannot read {suffix or "a file without suffix"}; save it as '
       f'one of {", ".join(SUFFIXES)}'
     )
-  with open_file(path, palette=palette) as opened:
+  with open_file(path, palette=palette, max_pixels=max_pixels) as opened:
     axes = _axes_of_one_image(path, opened.array.shape, opened.axes)
-    pixels = Source(path, opened, axes).read()
+    pixels = Source(path, opened, axes, max_pixels).read()
   return pixels if axes == 'YX' else pixels.transpose(_channels_last(axes))
 
 

@@ -119,6 +119,8 @@ def check_confidence(confidence: np.ndarray, values: np.ndarray) -> None:
 
 
 def _check_image(image: np.ndarray, name: str, channels: int) -> None:
+  if not image.size:
+    raise LabelError(f'{name}: the image has no pixels (shape {image.shape})')
   found = image.shape[2] if image.ndim == 3 else 1
   if found != channels or image.ndim not in (2, 3):
     raise LabelError(

@@ -16,7 +16,7 @@ from cellseg_jax.config import IntensityConfig
 _LARGEST_DENOMINATOR = 4000
 
 
-def sample_stride(shape: tuple[int, int], config: IntensityConfig) -> int:
+def sample_stride(shape: tuple[int, ...], config: IntensityConfig) -> int:
   """Returns the distance in pixels of the rows and columns looked at."""
   return math.ceil(math.sqrt(shape[0] * shape[1] / config.sample))
 

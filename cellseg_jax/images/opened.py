@@ -35,12 +35,15 @@ class Opened:
     axes: A letter an axis, '?' where the metadata do not state it.
     pixel_size: Height and width of a pixel in um, if known.
     channel_names: If known, as many as channels.
+    stored: Bytes of all files that it consists of, where these are not all at
+      its path.
   """
 
   array: LazyArray
   axes: str
   pixel_size: tuple[float, float] | None = None
   channel_names: Sequence[str] = ()
+  stored: int | None = None
 
 
 class Loaded:

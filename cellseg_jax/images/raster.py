@@ -40,13 +40,33 @@ def open_raster(path: pathlib.Path, *, palette: bool = False) -> Opened:
   axes = UNSTATED * bool(found.is_batch)
   axes += 'YXS'[: 2 if indices else len(found.shape) - len(axes)]
   shape = found.shape[: len(axes)]
-  load = functools.partial(load_raster, path, **options)
+  y = axes.index('Y')
+  size = (shape[y], shape[y + 1])
+  load = functools.partial(load_raster, path, size, **options)
   return Opened(Loaded(shape, np.dtype(found.dtype), load), axes)
 
 
-def load_raster(path: pathlib.Path, **options: Any) -> np.ndarray:
-  """Decodes a file with Pillow; its size must have been checked."""
+def load_raster(
+  path: pathlib.Path, size: tuple[int, int], **options: Any
+) -> np.ndarray:
+  """Decodes a file with Pillow.
+
+  Args:
+    path: The file.
+    size: Height and width, which have been checked; Pillow may read others from
+      a header than who checked them.
+    **options: For imageio.
+
+  Raises:
+    ValueError: Pillow reads others.
+  """
   with _without_pillows_limit():
+    with Image.open(path) as file:
+      if file.size[::-1] != tuple(size):
+        raise ValueError(
+          f'is of {file.size[::-1]} pixels for one reader and of {size} for '
+          'another'
+        )
     return iio.imread(path, plugin='pillow', **options)
 
 

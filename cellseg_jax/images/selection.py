@@ -7,6 +7,11 @@ from cellseg_jax.images.errors import ImageFileError
 from cellseg_jax.images.frames import Frame, grey_type, RGB_MODES
 from cellseg_jax.images.source import Source
 
+# Planes of a file that are looked at; a header of a few bytes can claim any
+# number, of a pixel each.
+_MOST_PLANES = 2**18
+_MOST_LISTED = 16
+
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
@@ -27,7 +32,7 @@ class Selection:
   z: str = ''
   rgb: str = ''
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.z not in ('', 'max', 'all') and not self.z.isdecimal():
       raise ValueError(f"z must be an index, 'max' or 'all', found {self.z!r}")
     if self.rgb not in ('', *RGB_MODES):
@@ -63,6 +68,13 @@ def select(
   else:
     taken = _channels(source, selection.channel, channels)
   times = _times(source, selection.time)
+  planes = 1 if selection.z.isdecimal() else source.size('Z')
+  if len(times) * planes > _MOST_PLANES:
+    raise ImageFileError(
+      f'{source.path}: {len(times)} times of {planes} planes are to be taken, '
+      f'and at most {_MOST_PLANES} planes can be of one file; choose some '
+      '(--time, --z), or save it as several files'
+    )
   depths = _depths(source, selection.z)
   size = (source.size('Y'), source.size('X'))
   return [
@@ -175,8 +187,11 @@ def _depths(source: Source, z: str) -> Sequence[Sequence[int]]:
 
 
 def _listed(source: Source) -> str:
-  names = source.channel_names or [''] * source.size('C')
-  return ', '.join(f'{i} {name}'.strip() for i, name in enumerate(names))
+  count = source.size('C')
+  names = source.channel_names or [''] * min(count, _MOST_LISTED)
+  shown = names[:_MOST_LISTED]
+  listed = ', '.join(f'{i} {name}'.strip() for i, name in enumerate(shown))
+  return listed + ', ...' * (count > _MOST_LISTED)
 
 
 def _count(channels: int) -> str:

@@ -26,7 +26,7 @@ def distance(cell: np.ndarray) -> np.ndarray:
   if cell.all():
     return np.ones(cell.shape, np.float32)
   depth = ndimage.distance_transform_edt(cell)
-  return np.float32(depth / max(depth.max(), 1))
+  return (depth / max(depth.max(), 1)).astype(np.float32)
 
 
 def centre(cell: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cellseg_jax.images.axes import resolve_axes
 from cellseg_jax.images.errors import (
+  check_share,
   check_size,
   ImageFileError,
   MAX_PIXELS,
@@ -148,9 +149,22 @@ def open_file(
   with contextlib.ExitStack() as stack:
     with reading(path):
       opened = _open(path, stack, scene, palette)
-      shape, held = opened.array.shape, math.prod(opened.array.chunks)
-      check_size(path, shape, held, max_pixels)
+      _check(path, opened, max_pixels)
     yield opened
+
+
+def _check(path: pathlib.Path, opened: Opened, max_pixels: int) -> None:
+  """Refuses what is no image, or claims to be too large a one."""
+  array = opened.array
+  if array.dtype.kind not in 'buifc':
+    raise ImageFileError(
+      f'{path}: pixels are of type {array.dtype}; save them as integers or '
+      'floats'
+    )
+  check_size(path, array.shape, math.prod(array.chunks), max_pixels)
+  check_share(
+    path, array.shape, array.dtype.itemsize, opened.stored, max_pixels
+  )
 
 
 def check_exists(path: pathlib.Path) -> None:

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import pathlib
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
 from cellseg_jax.images.atomic import replacing
 from cellseg_jax.images.cells import Column, columns, Table
+from cellseg_jax.images.inside import inside, is_plain
 
 PARTS = '.cells'
 
@@ -40,10 +42,11 @@ def part_path(out: str | pathlib.Path, name: str) -> pathlib.Path:
 
   Raises:
     ValueError: The name could lead out of the folder.
+    OutsideError: The parts' folder is a link that leads out of it.
   """
-  if name in ('', '.', '..') or set(name) & set('/\\'):
+  if not is_plain(name):
     raise ValueError(f'{name!r} is not the name of a file without folders')
-  return pathlib.Path(out) / PARTS / f'{name}.parquet'
+  return inside(out, pathlib.Path(PARTS, f'{name}.parquet'))
 
 
 def write_part(path: str | pathlib.Path, table: Table) -> None:
@@ -57,6 +60,24 @@ def write_part(path: str | pathlib.Path, table: Table) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   with replacing(path) as partial:
     parquet.write_table(_arrow(table), partial)
+
+
+def read_part(
+  path: str | pathlib.Path, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+  """Reads columns of what `write_part` wrote; empty numbers become NaN.
+
+  Args:
+    path: The part.
+    names: Of the columns.
+
+  Raises:
+    TableError: The part is damaged.
+    OSError: It is not there.
+  """
+  with _opened(path) as file:
+    table = file.read(columns=list(names))
+  return {name: table[name].to_numpy() for name in names}
 
 
 def merge_parts(

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 import contextlib
 import functools
 import logging
-import math
 import pathlib
 import threading
 from typing import Any
@@ -17,6 +16,12 @@ from cellseg_jax.images.axes import UNSTATED
 from cellseg_jax.images.errors import choose_scene, ImageFileError
 from cellseg_jax.images.opened import LazyArray, Loaded, Opened
 from cellseg_jax.images.raster import load_raster
+from cellseg_jax.images.tiff_checks import (
+  bound_decoder,
+  check_complete,
+  check_ome,
+  check_pages,
+)
 from cellseg_jax.images.units import pixel_size_of
 
 
@@ -53,6 +58,8 @@ def open_tiff(
   """
   with _complaints_are_errors():
     tiff = stack.enter_context(tifffile.TiffFile(path))
+    check_pages(tiff)
+    check_ome(path, tiff)
     if not tiff.series:
       raise ValueError('no image in it')
   scenes = [(one.name, str(one.shape)) for one in tiff.series]
@@ -62,7 +69,7 @@ def open_tiff(
     raise ImageFileError(
       f'{path}: axes {series.axes} do not fit shape {series.shape}'
     )
-  _check_complete(path, series)
+  check_complete(path, series)
   pixel_size: tuple[float, float] | None = None
   names: list[str] = []
   if tiff.is_ome:
@@ -72,13 +79,13 @@ def open_tiff(
     width, height = (1 / n if n else 0 for n in tiff.pages[0].resolution)
     pixel_size = pixel_size_of((height, width), (unit, unit))
   array = _array(path, stack, series)
-  return Opened(array, _stated(series), pixel_size, names)
+  return Opened(array, _stated(series), pixel_size, names, _stored(series))
 
 
 class _Complaints(logging.Handler):
   """Keeps what tifffile logs as errors of this thread's file."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     super().__init__(logging.ERROR)
     self.thread = threading.get_ident()
     self.texts: list[str] = []
@@ -115,40 +122,14 @@ def _stated(series: tifffile.TiffPageSeries) -> str:
   return axes
 
 
-def _check_complete(
-  path: pathlib.Path, series: tifffile.TiffPageSeries
-) -> None:
-  """Every strip and tile must lie within the file."""
-  if not math.prod(series.shape):
-    return  # No pixels: refused by whoever reads it.
-  if series.dataoffset is not None:
-    # Of such a stack, only the first page may have a header.
-    end = series.dataoffset + math.prod(series.shape) * series.dtype.itemsize
-    ends = [(series.parent, end)]
-  elif None in series.pages:
-    raise ImageFileError(
-      f'{path}: some of its {len(series.pages)} planes are not there; put the '
-      'other files of its set beside it, or copy it again'
-    )
-  else:
-    ends = [
-      (page.parent, offset + count)
-      for page in series.pages
-      for offset, count in zip(
-        page.dataoffsets, page.databytecounts, strict=True
-      )
-    ]
-  if any(end > file.filehandle.size for file, end in ends):
-    raise ValueError(f'the file ends before its {series.shape} pixels do')
-
-
 def _array(
   path: pathlib.Path,
   stack: contextlib.ExitStack,
   series: tifffile.TiffPageSeries,
 ) -> LazyArray:
   if series.dataoffset is not None and not series.is_multifile:
-    dtype = series.dtype.newbyteorder(series.parent.byteorder)
+    parent: Any = series.parent
+    dtype = series.dtype.newbyteorder(parent.byteorder)
     return Mapped(path, series.dataoffset, series.shape, dtype)
   codec, predictor = series.keyframe.compression, series.keyframe.predictor
   if (
@@ -156,22 +137,33 @@ def _array(
     or predictor not in tifffile.TIFF.UNPREDICTORS
   ):
     first = len(series.pages) == 1 and series.keyframe.index == 0
-    load = functools.partial(_load_with_pillow, path, codec, first)
+    load = functools.partial(_load_with_pillow, path, series, first)
     return Loaded(series.shape, series.dtype, load)
   import zarr  # Late: it takes as long to import as all the rest.
 
+  bound_decoder(series.keyframe)
   store = series.aszarr(level=0)
   stack.callback(store.close)
   return zarr.open_array(store, mode='r')
 
 
+def _stored(series: tifffile.TiffPageSeries) -> int | None:
+  """Bytes of the files of a set; None where there is one file."""
+  if not series.is_multifile:
+    return None
+  files = {page.parent for page in series.pages if page is not None}
+  return sum(file.filehandle.size for file in files)
+
+
 def _load_with_pillow(
-  path: pathlib.Path, codec: int, first: bool
+  path: pathlib.Path, series: tifffile.TiffPageSeries, first: bool
 ) -> np.ndarray:
   """Reads common old codecs (LZW) that tifffile leaves to imagecodecs."""
+  codec = series.keyframe.compression
   try:
     if first:
-      return load_raster(path)
+      y = series.axes.index('Y')
+      return load_raster(path, (series.shape[y], series.shape[y + 1]))
     cause: Exception | str = 'only of a single page'
   except (ValueError, OSError) as error:
     cause = error
@@ -186,7 +178,7 @@ def _from_ome(
   tiff: tifffile.TiffFile, number: int
 ) -> tuple[tuple[float, float] | None, list[str]]:
   """Reads pixel size and channel names of an image from the OME-XML."""
-  pixels = ElementTree.fromstring(tiff.ome_metadata).findall(
+  pixels = ElementTree.fromstring(str(tiff.ome_metadata)).findall(
     '{*}Image/{*}Pixels'
   )
   if len(pixels) != len(tiff.series):

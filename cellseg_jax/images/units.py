@@ -37,8 +37,9 @@ def pixel_size_of(
     lengths: Height and width; numbers, or text of numbers.
     units: The unit of each.
 
-  >>> pixel_size_of((650, '650'), ('nm', 'nm'))
-  (0.65, 0.65)
+  Examples:
+    >>> pixel_size_of((650, '650'), ('nm', 'nm'))
+    (0.65, 0.65)
   """
   sizes = []
   for length, unit in zip(lengths, units, strict=True):

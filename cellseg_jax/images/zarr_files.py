@@ -12,8 +12,11 @@ from cellseg_jax.images.axes import UNSTATED
 from cellseg_jax.images.errors import choose_scene, ImageFileError
 from cellseg_jax.images.opened import Opened
 from cellseg_jax.images.units import pixel_size_of
+from cellseg_jax.images.zarr_codecs import guarded
 
 _VERSIONS = {'0.4': v04, '0.5': v05}
+# Groups within groups of a plate: row, column, field.
+_DEEPEST = 3
 
 
 def open_zarr(path: pathlib.Path, scene: str = '') -> Opened:
@@ -25,7 +28,7 @@ def open_zarr(path: pathlib.Path, scene: str = '') -> Opened:
   """
   node: Any = zarr.open(path, mode='r')
   if isinstance(node, zarr.Array):
-    return Opened(node, UNSTATED * node.ndim)
+    return Opened(guarded(path, node), UNSTATED * node.ndim)
   attributes = _ome(node)
   if 'bioformats2raw.layout' in attributes:
     names = sorted((n for n in node.group_keys() if n != 'OME'), key=_order)
@@ -57,6 +60,8 @@ def _open_image(
   multiscale = _VERSIONS[version].multiscales.Multiscale.model_validate(image)
   full = multiscale.datasets[0]
   array = group[full.path]
+  if not isinstance(array, zarr.Array):
+    raise ImageFileError(f'{path}: its {full.path!r} is no array')
   names = [str(axis.name).lower() for axis in multiscale.axes]
   scales = [
     transforms[0].scale
@@ -78,7 +83,10 @@ def _open_image(
   labels = tuple(str(channel.get('label', '')) for channel in channels)
   axes = ''.join(name.upper() if len(name) == 1 else UNSTATED for name in names)
   return Opened(
-    array, axes, pixel_size_of(lengths, units), labels if any(labels) else ()
+    guarded(path, array),
+    axes,
+    pixel_size_of(lengths, units),
+    labels if any(labels) else (),
   )
 
 
@@ -92,12 +100,13 @@ def _order(name: str) -> tuple[int, str]:
   return (int(name) if name.isdecimal() else 10**9, name)
 
 
-def _an_image(group: zarr.Group) -> str:
+def _an_image(group: zarr.Group, deepest: int = _DEEPEST) -> str:
   """Finds the path of the first image within a group, a plate's for one."""
   for name, child in sorted(group.groups()):
     if 'multiscales' in _ome(child):
       return name
-    below = _an_image(child)
+    # Links may make a folder endless.
+    below = _an_image(child, deepest - 1) if deepest > 1 else ''
     if below:
       return f'{name}/{below}'
   return ''

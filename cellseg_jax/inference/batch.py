@@ -5,13 +5,14 @@ outputs are; from these, `OUT/segment.jsonl` and the tables of cells are put
 together, so that stopped runs and shards add up.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import fcntl
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -20,13 +21,18 @@ import numpy as np
 
 from cellseg_jax import serialization
 from cellseg_jax.images import tables
+from cellseg_jax.images.inside import inside, open_no_link
 from cellseg_jax.inference import files, outputs
 from cellseg_jax.inference.pipeline import overlapped
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.inference.scale import expected_diameter
 
+Find = Callable[[Model, files.Loaded, files.Options], list[files.Found]]
+
 LOG = 'segment.jsonl'
 _STATES = '.segment'
+# Of outputs, after their name: those of `Frame.suffix`, and of formats.
+_ENDING = re.compile(r'(_t\d+)?(_z\d+)?\.[a-z]+')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +130,7 @@ def segment_files(
   out: pathlib.Path,
   options: files.Options,
   common: str,
+  find: Find = files.find,
 ) -> Iterator[Outcome]:
   """Segments files; reads the next and writes the last meanwhile.
 
@@ -133,6 +140,7 @@ def segment_files(
     out: The folder of outputs; there.
     options: How.
     common: As `digest` returns.
+    find: Finds the cells of a file.
 
   Yields:
     What became of each, in order; its record is kept by then.
@@ -148,8 +156,8 @@ def segment_files(
     made_from[job.name] = _made_from(job.image, common)
     return files.load(job.image, options, channels)
 
-  def compute(loaded: files.Loaded) -> Any:
-    return loaded, files.find(model, loaded, options)
+  def compute(loaded: Any) -> Any:
+    return loaded, find(model, loaded, options)
 
   def write(job: Job, computed: Any) -> outputs.Written:
     loaded, found = computed
@@ -159,13 +167,28 @@ def segment_files(
 
   for job, result, seconds in overlapped(jobs, read, compute, write):
     outcome = _outcome(job, result, seconds, made_from.pop(job.name))
-    if outcome.record.status == 'failed':
-      # Nothing of an earlier form of the file is left to be taken for it.
-      before = _read(_state(out, job.name))
-      for path in before.outputs if before else ():
-        _remove(out, path)
-    _keep(out, job.name, outcome.record)
+    _settle(out, outcome)
     yield outcome
+
+
+def failed(
+  job: Job, out: pathlib.Path, common: str, fault: Exception
+) -> Outcome:
+  """Keeps the record of a file that failed outside `segment_files`."""
+  outcome = _outcome(job, fault, 0.0, _made_from(job.image, common))
+  _settle(out, outcome)
+  return outcome
+
+
+def _settle(out: pathlib.Path, outcome: Outcome) -> None:
+  """Keeps a record; of a file that failed nothing else stays."""
+  name = outcome.job.name
+  if outcome.record.status == 'failed':
+    # Nothing of an earlier form of the file is left to be taken for it.
+    before = _read(_state(out, name))
+    for path in before.outputs if before else ():
+      _remove(out / path)
+  _keep(out, name, outcome.record)
 
 
 def _outcome(job: Job, result: Any, seconds: float, made_from: str) -> Outcome:
@@ -196,12 +219,12 @@ def merge(out: pathlib.Path) -> None:
     OSError: They cannot be written.
     TableError: The table of a file is damaged.
   """
-  states = out / _STATES
+  lock_path = inside(out, pathlib.Path(_STATES, 'lock'))
+  states = lock_path.parent
   states.mkdir(exist_ok=True)
-  with open(states / 'lock', 'w') as lock:
+  with open_no_link(lock_path, 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)  # Shards may end at the same time.
-    records = [_read(path) for path in sorted(states.glob('*.json'))]
-    known = sorted(filter(None, records), key=lambda record: record.file)
+    known = records(out)
     serialization.replace_text(out / LOG, ''.join(map(_line, known)))
     parts = [
       out / path
@@ -210,6 +233,13 @@ def merge(out: pathlib.Path) -> None:
       if pathlib.Path(path).parent.name == tables.PARTS
     ]
     tables.merge_parts(parts, out)
+
+
+def records(out: pathlib.Path) -> list[Record]:
+  """Returns what became of every file in a folder of outputs, by file."""
+  states = sorted((out / _STATES).glob('*.json'))
+  known = filter(None, map(_read, states))
+  return sorted(known, key=lambda record: record.file)
 
 
 def _made_from(image: pathlib.Path, common: str) -> str:
@@ -229,16 +259,41 @@ def _made_from(image: pathlib.Path, common: str) -> str:
 
 
 def _state(out: pathlib.Path, name: str) -> pathlib.Path:
-  return out / _STATES / f'{name}.json'
+  return inside(out, pathlib.Path(_STATES, f'{name}.json'))
 
 
 def _read(path: pathlib.Path) -> Record | None:
-  """Returns a record; None where there is none that can be read."""
+  """Returns a record; None where there is none, or not one of ours.
+
+  What it names is removed where its image fails, and merged into the tables.
+  """
+  if not path.is_file():
+    return None
+  out = path.parent.parent
   try:
     values = json.loads(path.read_text())
-    return Record(**values | {'outputs': tuple(values['outputs'])})
-  except (OSError, ValueError, TypeError, KeyError):
+    record = Record(**values | {'outputs': tuple(values['outputs'])})
+    ours = all(
+      _is_output(output, path.stem) and inside(out, output)
+      for output in record.outputs
+    )
+  except (OSError, ValueError, TypeError, KeyError, RecursionError):
     return None
+  for field in dataclasses.fields(Record):
+    kind = tuple if field.name == 'outputs' else field.type
+    ours &= type(getattr(record, field.name)) is kind
+  return record if ours else None
+
+
+def _is_output(path: str, name: str) -> bool:
+  """Whether a path can be one of the outputs of a name."""
+  place = pathlib.PurePath(path)
+  folder, found = str(place.parent), place.name
+  return (
+    folder in ('.', tables.PARTS, *outputs.EXTRAS)
+    and found.startswith(name)
+    and bool(_ENDING.fullmatch(found.removeprefix(name)))
+  )
 
 
 def _keep(out: pathlib.Path, name: str, record: Record) -> None:
@@ -246,7 +301,7 @@ def _keep(out: pathlib.Path, name: str, record: Record) -> None:
   path = _state(out, name)
   path.parent.mkdir(exist_ok=True)
   serialization.replace_text(path, json.dumps(dataclasses.asdict(record)))
-  with open(out / LOG, 'a') as log:
+  with open_no_link(out / LOG, 'a') as log:
     log.write(_line(record))
 
 
@@ -256,12 +311,9 @@ def _line(record: Record) -> str:
   return json.dumps({name: values[name] for name in shown}) + '\n'
 
 
-def _remove(out: pathlib.Path, path: str) -> None:
-  """Removes an output, if it lies where outputs do."""
-  target = out / path
-  if not target.resolve().is_relative_to(out.resolve()):
-    return
-  if target.is_dir():
-    shutil.rmtree(target)
+def _remove(output: pathlib.Path) -> None:
+  """Removes an output, a folder of Zarr perhaps; a link and not its target."""
+  if output.is_dir() and not output.is_symlink():
+    shutil.rmtree(output)
   else:
-    target.unlink(missing_ok=True)
+    output.unlink(missing_ok=True)

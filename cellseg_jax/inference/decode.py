@@ -60,7 +60,7 @@ def fixed_settings(config: DecodingConfig) -> dict[str, float]:
     'confidence': config.confidence if config.confidence >= 0 else None,
   }
   names = DECODERS[config.method].candidates
-  return {name: given[name] for name in names if given[name] is not None}
+  return {name: value for name in names if (value := given[name]) is not None}
 
 
 def default_settings(config: DecodingConfig) -> dict[str, float]:

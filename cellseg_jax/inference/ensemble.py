@@ -35,6 +35,13 @@ def ensemble(models: Sequence[Model]) -> Model:
   Raises:
     EnsembleError: There is none, one is an ensemble, or their networks, scales
       or decoders differ.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> runs = ['runs/cells', 'runs/cells_seed1']
+    >>> models = [cellseg_jax.load_model(run) for run in runs]
+    >>> cellseg_jax.ensemble(models).members
+    2
   """
   if not models:
     raise EnsembleError('an ensemble needs at least one model')
@@ -75,6 +82,19 @@ def predict_with_disagreement(
 
   Raises:
     ValueError: The shape does not fit the model's channels.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> from skimage.io import imread
+    >>> runs = ['runs/cells', 'runs/cells_seed1']
+    >>> together = cellseg_jax.ensemble(
+    ...   [cellseg_jax.load_model(run) for run in runs]
+    ... )
+    >>> image = imread('more_images/field5.tif')  # (H, W)
+    >>> mean, spread = cellseg_jax.predict_with_disagreement(together, image)
+    >>> doubt = spread['foreground']
+    >>> doubt.shape == image.shape, bool(doubt.max() <= 0.5)
+    (True, True)
   """
 
   def of_member(variables: fcn.Variables) -> dict[str, jax.Array]:

@@ -1,6 +1,6 @@
 """One image file: its pixels read, its cells found; see also `outputs`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
 import math
@@ -19,6 +19,7 @@ from cellseg_jax.inference.filters import filter_blocks, filter_labels, Filters
 from cellseg_jax.inference.large import scratch_images, segment_large_maps
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
+from cellseg_jax.inference.predict_large import Compute, compute_tiles
 
 # Pixels of the network's input above which an image is seen tile by tile.
 WHOLE = 2**22
@@ -92,8 +93,37 @@ def load(path: pathlib.Path, options: Options, channels: int) -> Loaded:
     return Loaded(path, frames, pixels, stack.pop_all())
 
 
-def find(model: Model, loaded: Loaded, options: Options) -> list[Found]:
+def fitted(model: Model, frame: Frame, options: Options) -> Model:
+  """Returns the model for a frame's scale, with the decoder asked for.
+
+  Raises:
+    ValueError: The scale is impossible.
+  """
+  model = scale.fitted(model, options.diameter, frame.pixel_size)
+  if options.filters.fill_holes:
+    model = scale.with_holes_filled(model)
+  return model
+
+
+def is_small(model: Model, frame: Frame) -> bool:
+  """Whether the network sees a frame as a whole, by a model that fits it."""
+  pixels = math.prod(frame.shape[:2])
+  return pixels * model.config.data.resample**2 <= WHOLE
+
+
+def find(
+  model: Model,
+  loaded: Loaded,
+  options: Options,
+  compute: Callable[[int], Compute] = lambda number: compute_tiles,
+) -> list[Found]:
   """Finds the cells of every frame.
+
+  Args:
+    model: As `load_model` returns.
+    loaded: The file.
+    options: How.
+    compute: By a frame's number, what computes the tiles of a large one.
 
   Raises:
     ValueError: The image does not fit the model, or its scale is impossible.
@@ -102,19 +132,17 @@ def find(model: Model, loaded: Loaded, options: Options) -> list[Found]:
   """
   frames = loaded.frames
   shape = (frames[0].shape[0], frames[0].shape[1])
-  model = scale.fitted(model, options.diameter, frames[0].pixel_size)
-  if options.filters.fill_holes:
-    model = scale.with_holes_filled(model)
+  model = fitted(model, frames[0], options)
   if options.extras and math.prod(shape) > MOST_EXPORTED:
     raise ValueError(
       f'an image of {shape[0]}x{shape[1]} pixels is too large for '
       f'{", ".join(options.extras)}; leave that out'
     )
   new_image = loaded.resources.enter_context(scratch_images(shape, None))
-  whole = math.prod(shape) * model.config.data.resample**2 <= WHOLE
+  whole = is_small(model, frames[0])
   held = count_pixels(frames) <= HELD
   found = []
-  for pixels in loaded.pixels:
+  for number, pixels in enumerate(loaded.pixels):
     if whole:
       one = _find_whole(model, np.asarray(pixels), options.filters)
       if not held:
@@ -125,7 +153,11 @@ def find(model: Model, loaded: Loaded, options: Options) -> list[Found]:
         )
     else:
       labels, confidence, maps = segment_large_maps(
-        model, pixels, new_image(np.int32), new_image=new_image
+        model,
+        pixels,
+        new_image(np.int32),
+        new_image=new_image,
+        compute=compute(number),
       )
       confidence = filter_blocks(labels, confidence, options.filters)
       one = Found(labels, confidence, maps['foreground'])

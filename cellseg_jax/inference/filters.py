@@ -41,7 +41,7 @@ class Filters:
   drop_border: bool = False
   min_confidence: float = 0.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.fragments not in FRAGMENTS:
       raise ValueError(
         f'fragments must be one of {", ".join(FRAGMENTS)}, found '
@@ -170,7 +170,7 @@ def _fill_and_drop(
     min_area=max(filters.min_area, 1),
     fill_holes=filters.fill_holes,
   )
-  labels = np.take(cleaned.label, cleaned.pieces)
+  labels = np.take(cleaned.label, np.asarray(cleaned.pieces))
   inside = cells > 0
   before = np.zeros(count + 1, np.int32)
   before[labels[inside]] = cells[inside]

@@ -16,7 +16,11 @@ from cellseg_jax.inference.blocks import Array, Scratch
 from cellseg_jax.inference.confidence import Totals
 from cellseg_jax.inference.decode import decode_blocks, DECODERS, Settings
 from cellseg_jax.inference.predict import Model
-from cellseg_jax.inference.predict_large import predict_large
+from cellseg_jax.inference.predict_large import (
+  Compute,
+  compute_tiles,
+  predict_large,
+)
 
 # Pixels of the network's input. Its receptive field reaches 360 pixels to every
 # side, so that no overlap worth its time makes maps equal to the whole's; but
@@ -78,6 +82,17 @@ def segment_large(
     ValueError: The image does not fit the model or holds NaN or infinity,
       `out` cannot hold the labels, or a size is impossible.
     OSError: There is no room for the scratch.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> from skimage.io import imread
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> image = imread('more_images/field5.tif')  # (H, W)
+    >>> labels, confidence = cellseg_jax.segment_large(model, image)
+    >>> labels.shape == image.shape
+    True
+    >>> int(labels.max()) == confidence.size
+    True
   """
   _check_image(image.shape, model.config.data.channels)
   if overlap <= 0 or overlap % STRIDE:
@@ -115,6 +130,7 @@ def segment_large_maps(
   block: int = BLOCK,
   new_image: Callable[[type], Array],
   progress: Callable[[float], None] = lambda share: None,
+  compute: Compute = compute_tiles,
 ) -> tuple[Any, np.ndarray, dict[str, Array]]:
   """Finds the cells as `segment_large`, and returns what they were found in.
 
@@ -127,6 +143,7 @@ def segment_large_maps(
     block: See there.
     new_image: As `scratch_images` gives it.
     progress: See there.
+    compute: As for `predict_large`.
 
   Returns:
     As `segment_large`, and the maps by name, which last as long as the scratch.
@@ -144,7 +161,13 @@ def segment_large_maps(
     if name in wanted
   }
   predict_large(
-    model, image, maps, tile=tile, overlap=overlap, progress=progress
+    model,
+    image,
+    maps,
+    tile=tile,
+    overlap=overlap,
+    progress=progress,
+    compute=compute,
   )
   out, confidence = decode_large(
     maps, config, model.choices, out, block=block, new_image=new_image

@@ -5,11 +5,12 @@ import pathlib
 import jax.numpy as jnp
 
 from cellseg_jax import serialization
-from cellseg_jax.config import Config
+from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.inference.decode import default_settings
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.model import fcn
 from cellseg_jax.training.checkpoints import Checkpoints
+from cellseg_jax.validation import check_values
 
 
 def load_model(workdir: str | pathlib.Path) -> Model:
@@ -25,7 +26,13 @@ def load_model(workdir: str | pathlib.Path) -> Model:
   Raises:
     FileNotFoundError: The folder, its config or its checkpoints are absent.
     ConfigError: The config is not one of this version.
-    CheckpointError: A checkpoint does not fit its config.
+    CheckpointError: A checkpoint is damaged or does not fit its config.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> model.config.data.channels
+    1
   """
   return load_best(workdir)[0]
 
@@ -72,7 +79,12 @@ def _find(workdir: pathlib.Path) -> tuple[pathlib.Path, Config]:
         f'{workdir}: no trained model here (there is no {path.name}); give the '
         'folder that training wrote, its --workdir'
       )
-  return folder, serialization.load(config_path)
+  config = serialization.load(config_path)
+  try:
+    check_values(config)
+  except ConfigError as error:
+    raise ConfigError(f'{config_path}: {error}') from error
+  return folder, config
 
 
 def _best_step(checkpoints: Checkpoints, workdir: str | pathlib.Path) -> int:

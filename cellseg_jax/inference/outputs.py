@@ -10,6 +10,7 @@ import numpy as np
 from cellseg_jax.images import cells as cells_lib
 from cellseg_jax.images import exports, tables
 from cellseg_jax.images.frames import Frame
+from cellseg_jax.images.inside import inside
 from cellseg_jax.images.label_files import FORMATS, write_label_file
 from cellseg_jax.images.selection import stack_axes
 from cellseg_jax.inference import scale
@@ -70,6 +71,7 @@ def write(
 
   Raises:
     OSError: A file cannot be written.
+    OutsideError: A name leads out of the folder.
   """
   outputs: list[str] = []
   try:
@@ -103,7 +105,7 @@ def _write_all(
   for number, (frame, pixels, one) in enumerate(
     zip(frames, loaded.pixels, found, strict=True)
   ):
-    measure = (
+    measure: Any = (
       cells_lib.measure_cells
       if isinstance(one.labels, np.ndarray)
       else measure_large
@@ -119,15 +121,16 @@ def _write_all(
     measured.append(table)
     for extra in options.extras:
       target = pathlib.Path(extra, f'{name}{frame.suffix}{EXTRAS[extra]}')
-      (out / extra).mkdir(exist_ok=True)
-      _export(out / target, extra, loaded.path, frame, pixels, one, table)
+      path = inside(out, target)
+      path.parent.mkdir(exist_ok=True)
+      _export(path, extra, loaded.path, frame, pixels, one, table)
       outputs.append(str(target))
   part = tables.part_path(out, name)
   tables.write_part(part, _joined(measured))
   outputs.append(str(part.relative_to(out)))
   labels_path = f'{name}{FORMATS[options.file_format]}'
   write_label_file(
-    out / labels_path,
+    inside(out, labels_path),
     _Stack([one.labels for one in found], frames),
     axes=stack_axes(frames) + 'YX',
     pixel_size=frames[0].pixel_size,

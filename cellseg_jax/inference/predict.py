@@ -61,6 +61,16 @@ class Model:
     config: The configuration it was trained with (static).
     members: How many networks' variables are stacked, along a leading axis;
       of 1 they are as they are (static).
+
+  Examples:
+    >>> import cellseg_jax
+    >>> import jax
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> 0 <= model.choices['threshold'] <= 1
+    True
+    >>> on_device = jax.device_put(model)
+    >>> on_device.config == model.config
+    True
   """
 
   variables: fcn.Variables
@@ -77,7 +87,7 @@ class Model:
     """Returns the model with some of its attributes changed."""
     return dataclasses.replace(self, **changes)
 
-  def tree_flatten_with_keys(self):
+  def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], _Static]:
     """Returns keys and children, and what is static; for JAX."""
     children = tuple(
       (jax.tree_util.GetAttrKey(name), getattr(self, name))
@@ -87,9 +97,12 @@ class Model:
     return children, _Static(self.config, self.members, same)
 
   @classmethod
-  def tree_unflatten(cls, static: _Static, children) -> 'Model':
+  def tree_unflatten(
+    cls, static: _Static, children: tuple[Any, ...]
+  ) -> 'Model':
     """Undoes `tree_flatten_with_keys`; for JAX."""
-    return cls(*children, static.config, static.members)
+    variables, settings = children
+    return cls(variables, settings, static.config, static.members)
 
 
 def predict(model: Model, images: jax.Array) -> jax.Array:
@@ -99,13 +112,23 @@ def predict(model: Model, images: jax.Array) -> jax.Array:
 
   Args:
     model: As `load_model` returns.
-    images: As for `predict_maps`.
+    images: Raw intensities, (..., H, W) for a model of one channel and
+      (..., H, W, C) for a model of C channels; any leading axes.
 
   Returns:
     float32 (..., H, W), from 0 to 1.
 
   Raises:
     ValueError: The shape does not fit the model's channels.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> from skimage.io import imread
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> image = imread('more_images/field5.tif')  # (H, W)
+    >>> probability = cellseg_jax.predict(model, image)
+    >>> probability.shape == image.shape, str(probability.dtype)
+    (True, 'float32')
   """
   return predict_maps(model, images)['foreground']
 
@@ -162,7 +185,7 @@ def _check_shape(shape: tuple[int, ...], channels: int) -> None:
 
 def _over_turns(model: Model, images: jax.Array) -> jax.Array:
   """Averages the maps over flips and quarter turns of the images."""
-  total = 0.0
+  total: Any = 0.0
   for turns in range(4):
     for flip in (False, True):
       seen = jnp.rot90(images, turns, (1, 2))
@@ -192,7 +215,8 @@ def maps_of_normalized(model: Model, images: jax.Array) -> jax.Array:
     float32 (N, H, W, M), 0 to 1: the maps of `map_names`.
   """
   config = model.config
-  size = images.shape[1:3]
+  height, width = images.shape[1:3]
+  size = (height, width)
   small = normalize.resampled_shape(size, config.data.resample)
   inputs = jax.vmap(lambda image: normalize.resample(image, small))(images)
   restore = jax.vmap(lambda logit: normalize.resample(logit, size))
@@ -214,7 +238,7 @@ def mean_over_members(
     return jax.vmap(maps_of)(variables).mean(0)
 
   def in_turn(variables: fcn.Variables) -> jax.Array:
-    total = 0.0
+    total: Any = 0.0
     for i in range(model.members):
       total += maps_of(_member(variables, i))
     return total / model.members

@@ -1,6 +1,6 @@
 """The maps of a large image, tile by tile, in bounded memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import functools
 import itertools
 from typing import Any, NamedTuple
@@ -63,6 +63,42 @@ ALL_TURNS = tuple(
 )
 
 
+Limits = tuple[jax.Array, jax.Array]
+Spans = tuple[tiling.Span, tiling.Span]
+# Computes tiles of an image, as `compute_tiles`.
+Compute = Callable[
+  [Model, Any, Turn, Limits, Sequence[Spans]], Iterator[tuple[Box, np.ndarray]]
+]
+
+
+def compute_tile(
+  model: Model, image: Any, turn: Turn, limits: Limits, spans: Spans
+) -> tuple[Box, np.ndarray]:
+  """Returns where a tile's window lies, and the tile's share of its maps.
+
+  Args:
+    model: As `load_model` returns.
+    image: As for `segment_large`.
+    turn: How to look at it.
+    limits: Lowest intensity and range, float32 (C,).
+    spans: The tile's rows and columns.
+  """
+  return _compute_tile(model, limits, _read_tile(image, turn, spans))
+
+
+def compute_tiles(
+  model: Model,
+  image: Any,
+  turn: Turn,
+  limits: Limits,
+  tiles: Sequence[Spans],
+) -> Iterator[tuple[Box, np.ndarray]]:
+  """Computes tiles in order, as `compute_tile`; the next is read meanwhile."""
+  read = functools.partial(_read_tile, image, turn)
+  compute = functools.partial(_compute_tile, model, limits)
+  return in_turn(compute, in_turn(read, tiles, 1), 1)
+
+
 def predict_large(
   model: Model,
   image: Any,
@@ -71,6 +107,7 @@ def predict_large(
   tile: int,
   overlap: int,
   progress: Callable[[float], None],
+  compute: Compute = compute_tiles,
 ) -> None:
   """Computes maps of an image tile by tile.
 
@@ -84,6 +121,7 @@ def predict_large(
     tile: As for `segment_large`.
     overlap: As for `segment_large`.
     progress: Called with the share that is done, 0 to 1, after every tile.
+    compute: Computes the tiles; in order, since sums depend on it.
 
   Raises:
     ValueError: The image holds NaN or infinite pixels.
@@ -102,9 +140,7 @@ def predict_large(
     )
     tiles = list(itertools.product(rows, columns))
     # While one tile is computed, the next is read and the last one written.
-    read = functools.partial(_read_tile, image, turn)
-    compute = functools.partial(_compute_tile, model, limits)
-    computed = in_turn(compute, in_turn(read, tiles, 1), 1)
+    computed = compute(model, image, turn, limits, tiles)
     for done, (place, found) in enumerate(computed, 1):
       found = turn.back(found) / len(turns)
       for name, whole in maps.items():
@@ -121,9 +157,7 @@ class _Tile(NamedTuple):
   pixels: np.ndarray
 
 
-def _read_tile(
-  image: Any, turn: Turn, spans: tuple[tiling.Span, tiling.Span]
-) -> _Tile:
+def _read_tile(image: Any, turn: Turn, spans: Spans) -> _Tile:
   rows, columns = spans
   window = Box(
     rows.first,
@@ -136,7 +170,7 @@ def _read_tile(
 
 
 def _compute_tile(
-  model: Model, limits: tuple[jax.Array, jax.Array], tile: _Tile
+  model: Model, limits: Limits, tile: _Tile
 ) -> tuple[Box, np.ndarray]:
   """Returns where a tile's window lies, and the tile's share of its maps."""
   maps = _tile_maps(model, tile.pixels, limits, tile.rows[1:], tile.columns[1:])
@@ -161,9 +195,7 @@ def read_block(image: Any, box: Box) -> np.ndarray:
   return block
 
 
-def intensity_range(
-  model: Model, image: Any, turn: Turn
-) -> tuple[jax.Array, jax.Array]:
+def intensity_range(model: Model, image: Any, turn: Turn) -> Limits:
   """Finds what `normalize.intensity_range` finds, reading block by block.
 
   So that normalisation is that of the whole image, in every tile. All of the
@@ -207,7 +239,7 @@ _range_of_sample = functools.partial(jax.jit, static_argnums=2)(
 def _tile_maps(
   model: Model,
   window: jax.Array,
-  limits: tuple[jax.Array, jax.Array],
+  limits: Limits,
   rows: tuple[tiling.Taps, tiling.Taps, jax.Array],
   columns: tuple[tiling.Taps, tiling.Taps, jax.Array],
 ) -> jax.Array:

@@ -39,10 +39,20 @@ class Segmentation(NamedTuple):
     overflow: Whether there were more cells than `max_cells`, bool (...).
     finite: Whether all of the image's pixels are finite, bool (...); where not,
       no cells are looked for.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> from skimage.io import imread
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> image = imread('more_images/field5.tif')  # (H, W)
+    >>> found = cellseg_jax.segment_with_scores(model, image)
+    >>> sure = found.confidence[: found.count] > 0.8
+    >>> int(found.labels.max()) == int(found.count) == sure.size
+    True
   """
 
   labels: jax.Array
-  count: jax.Array
+  count: jax.Array  # type: ignore[assignment]  # Not that of tuples.
   area: jax.Array
   centroid: jax.Array
   box: jax.Array
@@ -79,6 +89,16 @@ def segment(
     ValueError: The shape does not fit the model's channels; outside of
       transformations also for NaN or infinite pixels.
     TooManyCellsError: Outside of transformations: more than `max_cells`.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> from skimage.io import imread
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> image = imread('more_images/field5.tif')  # (H, W)
+    >>> labels = cellseg_jax.segment(model, image)
+    >>> labels.shape == image.shape, str(labels.dtype)
+    (True, 'int32')
+    >>> cell = labels == 1  # The pixels of the first cell, bool (H, W).
   """
   return segment_with_scores(model, images, max_cells=max_cells).labels
 
@@ -99,6 +119,18 @@ def segment_with_scores(
   Raises:
     ValueError: As `segment`, or `max_cells` is not positive.
     TooManyCellsError: As `segment`.
+
+  Examples:
+    >>> import cellseg_jax
+    >>> from skimage.io import imread
+    >>> model = cellseg_jax.load_model('runs/cells')
+    >>> image = imread('more_images/field5.tif')  # (H, W)
+    >>> found = cellseg_jax.segment_with_scores(model, image, max_cells=500)
+    >>> found.area.shape, found.centroid.shape
+    ((500,), (500, 2))
+    >>> areas = found.area[: found.count]  # Of the cells that there are.
+    >>> bool((areas > 0).all())
+    True
   """
   if max_cells < 1:
     raise ValueError(f'max_cells must be positive, found {max_cells}')

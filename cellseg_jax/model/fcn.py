@@ -186,7 +186,7 @@ def init(key: jax.Array, config: ModelConfig, channels: int) -> Variables:
     else:
       value = 1 if name in ('scale', 'var') else 0
       leaves.append(jnp.full(leaf.shape, value, leaf.dtype))
-  return tree.unflatten(leaves)
+  return jax.tree.unflatten(tree, leaves)
 
 
 def _he_normal(draw: jax.Array) -> jax.Array:
@@ -227,7 +227,8 @@ def apply(
     config = dataclasses.replace(config, normalization='none')
     params = _folded(variables['params'], variables['batch_stats'])
     variables = {'params': params}
-  return FCN(config).apply(variables, images)
+  logits: Any = FCN(config).apply(variables, images)
+  return logits
 
 
 def _folded(

@@ -46,7 +46,7 @@ class TransposedConvHead(nn.Module):
     )
     blocks = blocks.reshape(n, h, w, m, m, STRIDE * STRIDE)
     rows, columns = h + m - 1, w + m - 1
-    x = sum(
+    x = sum(  # type: ignore[assignment]
       jnp.pad(
         blocks[:, :, :, a, b],
         [(0, 0), (a, m - 1 - a), (b, m - 1 - b), (0, 0)],

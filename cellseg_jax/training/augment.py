@@ -58,7 +58,13 @@ def augment(
     numbers, extents = places.image, pool.sizes[places.image]
     first = jnp.zeros_like(places.origin)
 
-  def crop(key, place, number, first, extent):
+  def crop(
+    key: jax.Array,
+    place: Place,
+    number: jax.Array,
+    first: jax.Array,
+    extent: jax.Array,
+  ) -> Batch:
     _, moves, intensity = jax.random.split(key, 3)
     coordinates = sample_coordinates(moves, place.origin, config, size)
     read = _read(pool, number, first, extent, coordinates)

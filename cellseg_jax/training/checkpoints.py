@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import math
 import pathlib
-import shutil
 from typing import Any
 
 import jax
@@ -26,14 +25,16 @@ from cellseg_jax.config import Config
 from cellseg_jax.model import fcn
 from cellseg_jax.training import manifest
 from cellseg_jax.training.step import TrainState, variables_of, variables_to_use
+from cellseg_jax.training.stored import check_stored
+from cellseg_jax.training.trust import (
+  check_all,
+  check_shape,
+  CheckpointError,
+  reading,
+  WRITTEN_LAST,
+)
 
-# What Orbax writes while a checkpoint takes its place; the manifest has them
-# when that is seen to be done.
-_WRITTEN_LAST = ('_CHECKPOINT_METADATA', 'commit_success.txt')
-
-
-class CheckpointError(ValueError):
-  """A checkpoint cannot be read, or does not fit its config."""
+__all__ = ['CheckpointError', 'Checkpoints']
 
 
 class Checkpoints:
@@ -63,7 +64,7 @@ class Checkpoints:
       CheckpointError: A checkpoint is damaged, or every one is.
     """
     folder = pathlib.Path(folder).absolute()
-    _check_all(folder, tell)
+    check_all(folder, tell)
     self._metric = best_metric
 
     def score(metrics: Mapping[str, float]) -> float:
@@ -75,6 +76,7 @@ class Checkpoints:
       keep_checkpoints_without_metrics=False,
     )
     folder.mkdir(parents=True, exist_ok=True)
+    self._folder = folder
     # Of several processes each that opens a folder does so alone.
     this = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
@@ -82,28 +84,28 @@ class Checkpoints:
       active_processes={this},
       barrier_sync_key_prefix=f'process{this}',
     )
-    self._manager = ocp.CheckpointManager(
-      folder,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
-        best_fn=score,  # Without it, metrics are not written.
-        create=False,
-        multiprocessing_options=alone,
-        # Of saves that were killed; to a reader, one may be in progress.
-        cleanup_tmp_directories=tell is not None,
-        async_options=ocp.AsyncOptions(
-          post_finalization_callback=self._write_manifest
-        ),
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
+      best_fn=score,  # Without it, metrics are not written.
+      create=False,
+      multiprocessing_options=alone,
+      # Of saves that were killed; to a reader, one may be in progress.
+      cleanup_tmp_directories=tell is not None,
+      async_options=ocp.AsyncOptions(
+        post_finalization_callback=self._write_manifest
       ),
-      item_names=('variables', 'training'),
     )
+    with reading(folder):
+      self._manager = ocp.CheckpointManager(
+        folder, options=options, item_names=('variables', 'training')
+      )
     self._step: int | None = None  # Of the save in progress.
 
   def _write_manifest(self) -> None:
     """Runs when all files of a save are written, before it takes its place."""
     folder = pathlib.Path(self._manager.directory)
     (partial,) = folder.glob(f'{self._step}.orbax-checkpoint-tmp*')
-    manifest.write(partial, without=_WRITTEN_LAST)
+    manifest.write(partial, without=WRITTEN_LAST)
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -192,8 +194,14 @@ class Checkpoints:
     return before is None or metrics[self._metric] >= before
 
   def metrics(self, step: int) -> dict[str, float]:
-    """Returns the metrics saved with a step; empty where there are none."""
-    return dict(self._manager.metrics(step) or {})
+    """Returns the metrics saved with a step; empty where there are none.
+
+    Raises:
+      CheckpointError: They cannot be read, or are no numbers.
+    """
+    with reading(self._folder):
+      found = self._manager.metrics(step) or {}
+      return {name: float(value) for name, value in found.items()}
 
   def restore(self, step: int, like: TrainState) -> TrainState:
     """Loads a training state, on any number of devices.
@@ -245,7 +253,13 @@ class Checkpoints:
     return self._restore(step, variables=like)['variables']
 
   def _restore(self, step: int, **like: Any) -> Any:
-    try:
+    with reading(self._folder, f'the checkpoint of step {step}'):
+      for name, tree in like.items():
+        check_stored(
+          self._folder / f'{step}' / name,
+          ocp.tree.to_flat_dict(tree, sep='.'),
+          sum(x.size for x in jax.tree.leaves(tree)),
+        )
       found = self._manager.restore(
         step,
         args=ocp.args.Composite(
@@ -253,57 +267,8 @@ class Checkpoints:
         ),
       )
       # Orbax compares the structure of NumPy trees, not their shapes.
-      jax.tree_util.tree_map_with_path(_check_shape, like, dict(found))
+      jax.tree_util.tree_map_with_path(check_shape, like, dict(found))
       return found
-    except (ValueError, KeyError, OSError) as error:
-      raise CheckpointError(
-        f'{self._manager.directory}: the checkpoint of step {step} cannot be '
-        f'read: {error}'
-      ) from error
-
-
-def _check_all(
-  folder: pathlib.Path, tell: Callable[[str], None] | None
-) -> None:
-  """Compares all checkpoints with their manifests; see `Checkpoints`."""
-  damaged, whole = {}, 0
-  for path in sorted(folder.glob('[0-9]*')):
-    if not path.name.isdecimal():  # A save in progress, or one that was killed.
-      continue
-    try:
-      manifest.verify(path, perhaps=_WRITTEN_LAST)
-      whole += 1
-    except (manifest.ManifestError, OSError) as error:
-      if path.exists():  # Else a run that goes on has just replaced it.
-        damaged[path] = error
-  for path, error in damaged.items():
-    if tell is None or not whole:
-      advice = (
-        'started again, the same training command goes on from the one before'
-        if whole
-        else 'there is no other; to start anew, choose another --workdir'
-      )
-      raise CheckpointError(
-        f'the checkpoint of step {path.name} cannot be trusted: {error}; '
-        f'{advice}'
-      ) from error
-    aside = folder.with_name(f'{folder.name}_damaged') / path.name
-    aside.parent.mkdir(exist_ok=True)
-    if aside.exists():
-      shutil.rmtree(aside)
-    path.rename(aside)
-    tell(
-      f'the checkpoint of step {path.name} cannot be trusted: {error}; it was '
-      f'moved to {aside}, and the one before is used'
-    )
-
-
-def _check_shape(path: Any, like: np.ndarray, found: np.ndarray) -> None:
-  if like.shape != found.shape:
-    raise ValueError(
-      f'{jax.tree_util.keystr(path)} has shape {found.shape}, '
-      f'expected {like.shape}'
-    )
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What one update is made from, sample by sample."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,14 +73,16 @@ def examine(
   )
 
 
-def _figures(variables, batch: Batch, config: Config) -> Figures:
+def _figures(variables: Any, batch: Batch, config: Config) -> Figures:
   loss, norms = jax.device_get(_loss_and_norms(variables, batch, config))
   return Figures(float(loss), {name: float(v) for name, v in norms.items()})
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _loss_and_norms(variables, batch: Batch, config: Config):
-  def loss(params):
+def _loss_and_norms(
+  variables: Any, batch: Batch, config: Config
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  def loss(params: Any) -> jax.Array:
     changed = variables | {'params': params}
     total, (weight, _) = loss_sums(changed, batch, config)
     return total / jnp.maximum(weight, 1e-6)

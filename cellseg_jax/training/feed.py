@@ -220,9 +220,9 @@ def _places(
   run: TrainingConfig,
 ) -> Place:
   """Returns the `Place` of every sample of some steps, (T, N)."""
-  samples = np.arange(run.batch_size, dtype=np.int32)
+  samples = jax.numpy.arange(run.batch_size, dtype='int32')
 
-  def at(step):
+  def at(step: jax.Array) -> Place:
     keys = sample_keys(run.seed, step, samples)
     return choose(keys, layout, changes, run.crop_size)
 

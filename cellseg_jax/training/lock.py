@@ -8,6 +8,8 @@ import os
 import pathlib
 import socket
 
+from cellseg_jax.images.inside import open_no_link
+
 
 class LockedError(RuntimeError):
   """Another process trains in this folder."""
@@ -27,7 +29,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
     LockedError: Another process holds it; names it.
   """
   path = workdir / '.lock'
-  with open(path, 'a+') as file:
+  with open_no_link(path, 'a+') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -1,6 +1,7 @@
 """The training run: from a config and a folder to a trained model."""
 
 from collections.abc import Iterator
+import contextlib
 import functools
 import math
 import pathlib
@@ -16,6 +17,7 @@ from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load, Splits
 from cellseg_jax.datasets.survey import survey
 from cellseg_jax.images.formats import ImageFileError
+from cellseg_jax.images.inside import OutsideError
 from cellseg_jax.images.labels import LabelError
 from cellseg_jax.inference.load import load_best, load_variables
 from cellseg_jax.inference.predict import Model
@@ -26,9 +28,14 @@ from cellseg_jax.training.examine import examine
 from cellseg_jax.training.feed import Feed, make_feed
 from cellseg_jax.training.interrupts import Interrupted, Interrupts
 from cellseg_jax.training.lock import LockedError
-from cellseg_jax.training.record import NoRecord, Record
+from cellseg_jax.training.provenance import check_config, ProvenanceError
+from cellseg_jax.training.record import NoRecord, Record, Report
 from cellseg_jax.training.resolve import resolve
-from cellseg_jax.training.results import evaluate_step, write_results
+from cellseg_jax.training.results import (
+  evaluate_step,
+  Evaluated,
+  write_results,
+)
 from cellseg_jax.training.step import (
   init_state,
   state_from,
@@ -51,16 +58,24 @@ BAD_INPUT = (
   LabelError,
   CheckpointError,
   LockedError,
+  OutsideError,
+  ProvenanceError,
   OSError,
 )
 
 
-def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
+def train(
+  config: Config,
+  workdir: str | pathlib.Path,
+  report: Report | None = None,
+) -> dict[str, Any]:
   """Trains a model, or goes on where an earlier call was stopped.
 
   Args:
     config: Everything the run depends on.
     workdir: Folder for config, checkpoints, metrics, evaluation and figures.
+    report: Called with the folder and each evaluated model, at the end with
+      the best one.
 
   Returns:
     What `evaluation.json` holds: the best model's figures.
@@ -72,22 +87,31 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
     TrainingError: Too many losses or gradients in a row were not finite.
     Interrupted: A signal asked to end; the state is saved.
     LockedError: Another process trains in the folder.
+    ProvenanceError: The folder holds a run on other files.
   """
-  validate(config)
-  parallel.check_batch_size(config.training.batch_size)
   workdir = pathlib.Path(workdir)
-  splits = load(config.data)
-  found = survey(splits.train)
-  config = resolve(config, found.areas, splits.pixel_size)
-  check_workdir(workdir, config)
+  with parallel.unanimous():
+    validate(config)
+    parallel.check_batch_size(config.training.batch_size)
+    parallel.check_deterministic(config.training.deterministic)
+    splits = load(config.data)
+    found = survey(splits.train)
+    config = resolve(config, found.areas, splits.pixel_size)
+  parallel.check_same({**serialization.flat(config), 'images': splits.digest})
   run = config.training
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
-  state = start_state(config, optimizer)
   first = parallel.is_first()
-  with (Record if first else NoRecord)(workdir, config) as record:
-    record.say(_description(splits, config, len(found.areas)))
+  with contextlib.ExitStack() as stack:
+    with parallel.unanimous():
+      check_config(workdir, config)
+      state = start_state(config, optimizer)
+      record = stack.enter_context(
+        (Record if first else NoRecord)(workdir, config, splits.files, report)
+      )
+      record.say(_description(splits, config, len(found.areas)))
+      state = record.last_state(state)
     # The folder is the first process's alone to read.
-    state = parallel.from_first(record.last_state(state))
+    state = parallel.from_first(state)
     if int(state.step) < run.steps:
       feed = make_feed(splits, config, found, record.say)
       record.begin(state)
@@ -104,30 +128,9 @@ def _finish(
   record.wait()
   model, step = load_best(workdir)
   evaluation = write_results(workdir, model, step, splits)
+  record.show(Evaluated(model, evaluation, splits))
   record.say(_summary(workdir, evaluation))
   return evaluation
-
-
-def check_workdir(workdir: pathlib.Path, config: Config) -> None:
-  """Refuses a folder that holds a run of another config.
-
-  Raises:
-    ConfigError: Names the fields that differ.
-  """
-  path = workdir / 'config.json'
-  if not path.exists():
-    return
-  before = serialization.flat(serialization.load(path))
-  differing = [
-    f'config.{field} (there {before[field]!r}, now {value!r})'
-    for field, value in serialization.flat(config).items()
-    if value != before[field]
-  ]
-  if differing:
-    raise ConfigError(
-      f'{workdir} holds a run that differs in {", ".join(differing)}; choose '
-      'another --workdir, or the same values to go on with that run'
-    )
 
 
 def steps_per_call(config: Config) -> int:
@@ -181,8 +184,9 @@ def _make_updates(
       asked = interrupts.agreed()
       # Also when asked to end: else the run that goes on would lack it.
       if step % run.evaluate_every == 0 or step == run.steps:
-        evaluation = evaluate_step(_model(state, config), step, splits)
-        record.evaluated(state, evaluation)
+        model = _model(state, config)
+        evaluation = evaluate_step(model, step, splits)
+        record.evaluated(state, Evaluated(model, evaluation, splits))
       elif asked or step % run.checkpoint_every == 0:
         record.save(state)
       if asked:
@@ -308,7 +312,7 @@ def _summary(workdir: pathlib.Path, evaluation: dict[str, Any]) -> str:
     f'TPR {validation["tpr_at_fpr"]["0.05"]:.3f} at FPR 0.05, '
     f'F1 at IoU 0.5 {validation["f1"]["0.5"]:.3f} '
     f'({settings})\n'
-    f'Pictures: {workdir / "figures"}\n'
+    f'Pictures: {workdir / "figures"}; report: {workdir / "report"}\n'
     f'Figures of merit: {workdir / "evaluation.json"}\n'
     f'Segment more images: cellseg segment --model {workdir} --out OUT PATH...'
   )

@@ -21,10 +21,11 @@ def weighted_cross_entropy(
   Returns:
     The weighted sum, and the sum of the weights, both float32 ().
 
-  >>> total, weight = weighted_cross_entropy(
-  ...     jnp.zeros((2, 1)), jnp.array([[0.], [1.]]), jnp.array([1., 3.]))
-  >>> round(float(total / weight), 4)
-  0.6931
+  Examples:
+    >>> total, weight = weighted_cross_entropy(
+    ...     jnp.zeros((2, 1)), jnp.array([[0.], [1.]]), jnp.array([1., 3.]))
+    >>> round(float(total / weight), 4)
+    0.6931
   """
   losses = optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
   return jnp.sum(losses * weights), jnp.sum(weights)

@@ -41,11 +41,11 @@ def verify(folder: pathlib.Path, perhaps: Collection[str] = ()) -> None:
     ManifestError: A file is damaged, missing or new, or there is no manifest;
       names the first such file.
   """
+  if not (folder / NAME).is_file():
+    raise ManifestError(f'{folder / NAME} is missing')
   try:
     expected = json.loads((folder / NAME).read_text())
-  except FileNotFoundError:
-    raise ManifestError(f'{folder / NAME} is missing') from None
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ManifestError(f'{folder / NAME} is damaged ({error})') from error
   found = _digests(folder)
   if not isinstance(expected, dict):
@@ -66,11 +66,18 @@ def _write(folder: pathlib.Path, digests: dict[str, str]) -> None:
 def _digests(
   folder: pathlib.Path, without: Collection[str] = ()
 ) -> dict[str, str]:
-  """Returns the SHA-256 of the other files by their paths in the folder."""
+  """Returns the SHA-256 of the other files by their paths in the folder.
+
+  Raises:
+    ManifestError: Something there is neither file nor folder: reading a pipe
+      would never end.
+  """
   digests = {}
   for path in sorted(folder.rglob('*')):
     name = path.relative_to(folder).as_posix()
     if path.is_file() and name != NAME and name not in without:
       with open(path, 'rb') as file:
         digests[name] = hashlib.file_digest(file, 'sha256').hexdigest()
+    elif not (path.is_file() or path.is_dir()):
+      raise ManifestError(f'{path} is neither file nor folder')
   return digests

@@ -1,8 +1,13 @@
 """Data parallelism: the only module that knows `pmap` and axis names."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import contextlib
 import functools
-from typing import Any
+import json
+import os
+import sys
+import threading
+from typing import Any, NoReturn
 
 import jax
 from jax import lax
@@ -13,6 +18,19 @@ import numpy as np
 from cellseg_jax.config import ConfigError
 
 AXIS = 'devices'
+
+# Makes XLA choose GPU operations that give the same bits every time.
+DETERMINISTIC = '--xla_gpu_deterministic_ops=true'
+
+# Seconds that processes wait for each other, first in silence.
+_SILENT, _PATIENT = 10, 300
+
+# Bytes of the longest text that processes tell each other.
+_LONGEST = 16_384
+
+
+class Refused(ConfigError):
+  """All processes of a run end, since one of them cannot begin."""
 
 
 def check_batch_size(batch_size: int) -> int:
@@ -33,6 +51,21 @@ def check_batch_size(batch_size: int) -> int:
   return batch_size // devices
 
 
+def check_deterministic(wanted: bool) -> None:
+  """Refuses to promise the same bits where XLA was not told to give them.
+
+  Raises:
+    ConfigError: It is wanted, on a GPU, and `XLA_FLAGS` lacks the flag.
+  """
+  told = os.environ.get('XLA_FLAGS', '').split()
+  if wanted and jax.default_backend() == 'gpu' and DETERMINISTIC not in told:
+    raise ConfigError(
+      f'config.training.deterministic needs {DETERMINISTIC} in the environment '
+      'variable XLA_FLAGS before JAX is first used; run_train.py and cellseg '
+      'train set it'
+    )
+
+
 def join(
   coordinator_address: str | None,
   num_processes: int | None,
@@ -49,13 +82,28 @@ def join(
   Raises:
     ConfigError: They do not find each other.
   """
+  waiting = threading.Timer(
+    _SILENT,
+    lambda: print(
+      'Still waiting for the other processes of this run'
+      + (f' at {coordinator_address}' if coordinator_address else '')
+      + f'; after {_PATIENT} s this one gives up',
+      file=sys.stderr,
+      flush=True,
+    ),
+  )
+  waiting.daemon = True
+  waiting.start()
   try:
     jax.distributed.initialize(
       coordinator_address,
       num_processes,
       process_id,
+      initialization_timeout=_PATIENT,
       # Seconds after which the others end when one is gone.
       heartbeat_timeout_seconds=30,
+      # The others wait for the first, which evaluates and draws at the end.
+      shutdown_timeout_seconds=3600,
     )
   except (RuntimeError, ValueError) as error:
     raise ConfigError(
@@ -63,11 +111,80 @@ def join(
       f'({error}); give all of them the same --coordinator_address and '
       '--num_processes, and each its own --process_id from 0'
     ) from error
+  finally:
+    waiting.cancel()
+
+
+def leave(code: int) -> NoReturn:
+  """Ends this process at once, where it cannot wait for the others to end.
+
+  These wait for it in an update; when it is gone they end as well.
+  """
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
 
 
 def is_first() -> bool:
   """Whether this process is the one that writes."""
   return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def unanimous() -> Iterator[None]:
+  """Lets all processes go on, or none: what one raises, all are told.
+
+  Raises:
+    Refused: Another process raised an error, or this one of several did.
+  """
+  if jax.process_count() == 1:
+    yield
+    return
+  try:
+    yield
+  except Exception as error:
+    said = str(error) or type(error).__name__
+    _from_all(said)
+    raise Refused(said) from error
+  for number, said in enumerate(_from_all('')):
+    if said:
+      raise Refused(f'process {number} of this run cannot begin: {said}')
+
+
+def check_same(values: Mapping[str, Any]) -> None:
+  """Refuses processes that would not compute the same.
+
+  Args:
+    values: What must be equal in all of them, by name.
+
+  Raises:
+    Refused: Names the first process that differs from process 0, and in what;
+      in all of them.
+  """
+  if jax.process_count() == 1:
+    return
+  first, *others = map(json.loads, _from_all(json.dumps(dict(values))))
+  for number, other in enumerate(others, 1):
+    differing = [
+      f'{name} (there {other.get(name)!r}, in process 0 {value!r})'
+      for name, value in first.items()
+      if other.get(name) != value
+    ]
+    if differing:
+      raise Refused(
+        f'process {number} of this run differs in {", ".join(differing)}; give '
+        'all processes the same flags, files and version'
+      )
+
+
+def _from_all(text: str) -> list[str]:
+  """Returns the texts of all processes, which must all call this."""
+  encoded = text.encode()[:_LONGEST]
+  padded = np.frombuffer(encoded.ljust(_LONGEST, b'\0'), np.uint8)
+  return [
+    bytes(row).rstrip(b'\0').decode(errors='ignore')
+    for row in np.asarray(multihost_utils.process_allgather(padded))
+  ]
 
 
 def from_first(tree: Any) -> Any:
@@ -94,6 +211,22 @@ def replicate(tree: Any) -> Any:
   """
   mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def data_parallel(
+  steps: Callable[..., Any], streamed: bool = False
+) -> Callable[..., Any]:
+  """Maps (state, pool, device) -> (state, losses) over all devices.
+
+  A pool that is streamed is another for each of them.
+  """
+  return jax.pmap(
+    steps,
+    AXIS,
+    in_axes=(None, 1 if streamed else None, 0),
+    out_axes=None,
+    donate_argnums=0,
+  )
 
 
 def local_samples(batch_size: int) -> range:
@@ -148,7 +281,9 @@ def parallel_steps(
     state is as `replicate` returns, the pool too, or as `spread` returns if
     streamed; the state is donated.
   """
-  step = functools.partial(step, axis_name=AXIS)
+  # Nothing is added up over one device: XLA would copy it all the same.
+  axis_name = AXIS if jax.device_count() > 1 else None
+  step = functools.partial(step, axis_name=axis_name)
 
   def steps(state: Any, pool: Any, device: Any) -> tuple[Any, jax.Array]:
     if steps_per_call == 1:
@@ -162,13 +297,7 @@ def parallel_steps(
       length=steps_per_call,
     )
 
-  mapped = jax.pmap(
-    steps,
-    AXIS,
-    in_axes=(None, 1 if streamed else None, 0),
-    out_axes=None,
-    donate_argnums=0,
-  )
+  mapped = data_parallel(steps, streamed)
   local = jax.local_device_count()
   devices = jax.process_index() * local + np.arange(local, dtype=np.int32)
   return lambda state, pool: mapped(state, pool, devices)

@@ -39,7 +39,7 @@ def choose(
     starts where it fits.
   """
 
-  def one(key):
+  def one(key: jax.Array) -> Place:
     which, moves, _ = jax.random.split(key, 3)
     drawn = 1 - jax.random.uniform(which)  # Above 0, at most 1.
     index = jnp.searchsorted(layout.bounds, drawn)

@@ -1,11 +1,10 @@
-"""What a running training shows and records."""
+"""The log of a training run."""
 
 import json
 import pathlib
-import sys
+from typing import Any
 
-from tqdm import tqdm
-
+from cellseg_jax.images.inside import open_no_link
 from cellseg_jax.serialization import replace_text
 
 
@@ -24,35 +23,22 @@ class MetricsLog:
     """
     self._path = pathlib.Path(path)
     if self._path.exists():
-      kept = [line for line in self._lines() if line['step'] <= step]
+      kept = [line for line in read_metrics(self._path) if line['step'] <= step]
       text = ''.join(json.dumps(line) + '\n' for line in kept)
       replace_text(self._path, text)
 
-  def write(self, step: int, **values: float) -> None:
+  def write(self, step: int, **values: Any) -> None:
     """Appends one line."""
-    with self._path.open('a') as file:
+    with open_no_link(self._path, 'a') as file:
       file.write(json.dumps({'step': step, **values}) + '\n')
 
-  def _lines(self) -> list[dict[str, float]]:
-    lines = []
-    for text in self._path.read_text().splitlines():
-      try:
-        lines.append(json.loads(text))
-      except json.JSONDecodeError:
-        break  # The kill fell in the middle of this line.
-    return lines
 
-
-def progress_bar(done: int, steps: int) -> tqdm:
-  """Returns a bar with step, loss, images a second and time left.
-
-  Where the output is no terminal, it is redrawn every ten seconds.
-  """
-  return tqdm(
-    total=steps,
-    initial=done,
-    desc='training',
-    unit='step',
-    dynamic_ncols=True,
-    mininterval=0.2 if sys.stderr.isatty() else 10,
-  )
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads `metrics.jsonl` up to a line that is not whole."""
+  lines = []
+  for text in path.read_text().splitlines():
+    try:
+      lines.append(json.loads(text))
+    except json.JSONDecodeError:
+      break  # A kill fell in the middle of this line.
+  return lines

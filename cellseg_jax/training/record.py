@@ -4,49 +4,78 @@ Of several processes the first alone keeps a record; the others compute the same
 and write nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import pathlib
 from typing import Any
 
 from cellseg_jax import serialization
 from cellseg_jax.config import Config
+from cellseg_jax.environment import peak_memory
 from cellseg_jax.evaluation.assess import scalars
+from cellseg_jax.images.inside import inside
+from cellseg_jax.progress import progress_bar
 from cellseg_jax.training import optimizer as optimizer_lib
+from cellseg_jax.training import provenance
 from cellseg_jax.training.checkpoints import Checkpoints
+from cellseg_jax.training.events import Events, SHOWN
 from cellseg_jax.training.lock import locked
-from cellseg_jax.training.progress import MetricsLog, progress_bar
-from cellseg_jax.training.results import write_evaluation
+from cellseg_jax.training.progress import MetricsLog
+from cellseg_jax.training.results import Evaluated, write_evaluation
 from cellseg_jax.training.step import TrainState
+
+# Makes something to look at of a run's folder and its newest model.
+Report = Callable[[pathlib.Path, Evaluated], object]
 
 
 class Record:
   """The folder of a run, held by this process; use as a context manager."""
 
-  def __init__(self, workdir: pathlib.Path, config: Config):
-    """Names the folder; nothing is written before it is entered."""
-    self._workdir, self._config = workdir, config
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    config: Config,
+    files: Mapping[str, str],
+    report: Report | None = None,
+  ):
+    """Names the folder; nothing is written before it is entered.
+
+    Args:
+      workdir: The folder.
+      config: The run's configuration.
+      files: Digest of every file that its images come from.
+      report: Called with every evaluated model; its faults do not stop a run.
+    """
+    self._workdir, self._config, self._report = workdir, config, report
+    self._files = files
     self._schedule = optimizer_lib.learning_rate_schedule(
       config.optimizer, config.training.steps
     )
     self._skipped = 0
+    self._bar: Any = None
 
   def __enter__(self) -> 'Record':
     """Makes the folder and opens it.
 
     Raises:
       LockedError: Another process is at work there.
+      ProvenanceError: It holds a run on other files.
       CheckpointError: No checkpoint is left that can be trusted.
+      OutsideError: `checkpoints` or `figures` is a link that leads out of it.
     """
     with contextlib.ExitStack() as stack:
       # Only now: a run that is refused leaves no folder behind.
       self._workdir.mkdir(parents=True, exist_ok=True)
       stack.enter_context(locked(self._workdir))
+      provenance.check_files(self._workdir, self._files)
+      inside(self._workdir, 'figures/a.png')  # Not only when it is finished.
+      # Steps that are not needed any more are deleted there.
+      folder = inside(self._workdir, 'checkpoints/1').parent
       if not (self._workdir / 'config.json').exists():
         serialization.save(self._config, self._workdir / 'config.json')
       self._checkpoints = stack.enter_context(
         Checkpoints(
-          self._workdir / 'checkpoints',
+          folder,
           self._config.training.best_metric,
           lambda said: self.say(f'Warning: {said}'),
         )
@@ -60,7 +89,10 @@ class Record:
 
   def say(self, text: str) -> None:
     """Prints a line."""
-    print(text, flush=True)
+    if self._bar is None:
+      print(text, flush=True)
+    else:
+      self._bar.write(text)
 
   def last_state(self, like: TrainState) -> TrainState:
     """Returns the last checkpoint's state, or `like` where there is none."""
@@ -74,12 +106,20 @@ class Record:
     return self._checkpoints.restore(last, like)
 
   def begin(self, state: TrainState) -> None:
-    """Opens log and bar of the updates that follow a state."""
+    """Notes a start, opens log and bar of the updates that follow a state."""
     first = int(state.step)
+    changed = provenance.note_start(self._workdir, self._files, first)
+    if changed:
+      self.say(f'Warning: {changed}')
     self._skipped = int(state.skipped)
     self._log = MetricsLog(self._workdir / 'metrics.jsonl', first)
+    self._events = self._stack.enter_context(
+      Events(self._workdir / 'events', first, self.say)
+    )
     self._bar = self._stack.enter_context(
-      progress_bar(first, self._config.training.steps)
+      progress_bar(
+        self._config.training.steps, 'training', 'steps', initial=first
+      )
     )
     self._bar.set_postfix_str('compiling')
 
@@ -95,12 +135,13 @@ class Record:
     """
     step, skipped = int(state.step), int(state.skipped)
     rate = float(self._schedule(step - 1))
-    self._log.write(
-      step,
-      loss=loss,
-      learning_rate=rate,
-      images_per_second=images_per_second,
-    )
+    values = {
+      'loss': loss,
+      'learning_rate': rate,
+      'images_per_second': images_per_second,
+    }
+    self._log.write(step, **values)
+    self._events.scalars(step, values)
     shown = 'not finite' if loss is None else f'{loss:.4f}'
     self._bar.set_postfix_str(f'loss {shown}, {images_per_second:.1f} images/s')
     self._bar.update(step - self._bar.n)
@@ -112,18 +153,37 @@ class Record:
         'their loss or gradient was not finite'
       )
 
-  def evaluated(self, state: TrainState, evaluation: Mapping[str, Any]) -> None:
-    """Logs and saves a state with what it was found to be worth."""
-    step = int(state.step)
+  def evaluated(self, state: TrainState, evaluated: Evaluated) -> None:
+    """Logs, saves and shows a state with what it was found to be worth."""
+    step, evaluation = int(state.step), evaluated.evaluation
     values = {
       split: scalars(evaluation[split]) for split in ('validation', 'training')
     }
-    self._log.write(step, **values)
+    self._log.write(step, **values, peak_memory=peak_memory())
+    for split, figures in values.items():
+      self._events.scalars(step, figures, split)
     self._bar.write(_line(step, values))
     metrics = {**values['validation'], **evaluation['settings']}
     if self._checkpoints.is_best(metrics):
       write_evaluation(self._workdir / 'evaluation.json', evaluation)
     self._checkpoints.save(state, metrics)
+    self._events.pictures(step, evaluated.looks[:SHOWN])
+    if step < self._config.training.steps:
+      self.show(evaluated)
+    else:  # What is said from now on, the best model's page included, follows.
+      self._bar.close()
+
+  def show(self, evaluated: Evaluated) -> None:
+    """Makes the report of a model; a fault is told and not raised."""
+    if self._report is None:
+      return
+    try:
+      self._report(self._workdir, evaluated)
+    except Exception as error:  # Whatever it is, the run is worth more.
+      self.say(
+        f'Warning: no report was written ({type(error).__name__}: {error}); '
+        f'`cellseg report {self._workdir}` tries again'
+      )
 
   def save(self, state: TrainState) -> None:
     """Starts to save a state."""
@@ -153,9 +213,7 @@ class NoRecord(Record):
     self, state: TrainState, loss: float | None, images_per_second: float
   ) -> None: ...
 
-  def evaluated(
-    self, state: TrainState, evaluation: Mapping[str, Any]
-  ) -> None: ...
+  def evaluated(self, state: TrainState, evaluated: Evaluated) -> None: ...
 
   def save(self, state: TrainState) -> None: ...
 

@@ -10,11 +10,13 @@ from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load
 from cellseg_jax.datasets.survey import survey
 from cellseg_jax.evaluation import figures
+from cellseg_jax.images.inside import inside
 from cellseg_jax.training import optimizer as optimizer_lib
+from cellseg_jax.training import provenance
 from cellseg_jax.training.checkpoints import Checkpoints
-from cellseg_jax.training.examine import examine
+from cellseg_jax.training.examine import examine, Figures
 from cellseg_jax.training.feed import Feed, make_feed
-from cellseg_jax.training.loop import check_workdir, start_state
+from cellseg_jax.training.loop import start_state
 from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.step import train_step, TrainState
 from cellseg_jax.validation import validate
@@ -34,7 +36,7 @@ def replay(config: Config, workdir: str | pathlib.Path, step: int) -> None:
 
   Raises:
     ConfigError: There is no such update, or the folder holds another run.
-    CheckpointError, LabelError, OSError: As `train`.
+    ProvenanceError, CheckpointError, LabelError, OSError: As `train`.
   """
   validate(config)
   workdir = pathlib.Path(workdir)
@@ -45,7 +47,8 @@ def replay(config: Config, workdir: str | pathlib.Path, step: int) -> None:
   splits = load(config.data)
   known = survey(splits.train)
   config = resolve(config, known.areas, splits.pixel_size)
-  check_workdir(workdir, config)
+  provenance.check_config(workdir, config)
+  provenance.check_files(workdir, splits.files)
   feed = make_feed(splits, config, known, print)
   state = _state_before(step, workdir, config, feed)
   found = examine(state, feed.at(step - 1), config, step)
@@ -56,13 +59,13 @@ def replay(config: Config, workdir: str | pathlib.Path, step: int) -> None:
   print('Gradient norm by part:')
   for part, norm in found.whole.norms.items():
     print(f'  {part}: {norm:.4g}')
-  path = workdir / 'figures' / f'replay_{step}.png'
+  path = inside(workdir, pathlib.Path('figures', f'replay_{step}.png'))
   path.parent.mkdir(parents=True, exist_ok=True)
-  figures.crops(path, *found.batch[:3])
+  figures.crops(path, *map(np.asarray, found.batch[:3]))
   print(f'Crops, targets and weights: {path}')
 
 
-def _line(figures_of) -> str:
+def _line(figures_of: Figures) -> str:
   return f'loss {figures_of.loss:.4f}, gradient norm {figures_of.norm:.4g}'
 
 

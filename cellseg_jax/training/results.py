@@ -1,6 +1,8 @@
 """What a finished run leaves behind: its evaluation and its figures."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
 import json
 import pathlib
 from typing import Any
@@ -15,6 +17,8 @@ from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.evaluation import figures
 from cellseg_jax.evaluation.assess import assess
 from cellseg_jax.evaluation.evaluate import roc_from
+from cellseg_jax.evaluation.look import chosen, Look, look
+from cellseg_jax.images.inside import inside
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.serialization import replace_text
@@ -25,6 +29,29 @@ MOST_DRAWN = 4
 # Training images looked at: beside the validation images they only tell how
 # well the set is learned by heart.
 MOST_ASSESSED = 32
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluated:
+  """A model, and what it was found to be worth.
+
+  Attributes:
+    model: After some updates.
+    evaluation: As `evaluate_step` returns.
+    splits: The images of the run.
+  """
+
+  model: Model
+  evaluation: dict[str, Any]
+  splits: Splits
+
+  @functools.cached_property
+  def looks(self) -> list[Look]:
+    """What the model makes of validation images; of some, if they are many."""
+    return [
+      look(self.model, image, self.evaluation['settings'])
+      for image in chosen(self.splits.validation)
+    ]
 
 
 def write_results(
@@ -47,7 +74,9 @@ def write_results(
     evaluation = evaluate_step(model, step, splits)
     write_evaluation(path, evaluation)
   write_trials(workdir / 'decoding.csv', evaluation['trials'])
-  write_figures(workdir / 'figures', model, evaluation, splits)
+  # In what others send, figures/ may be a link.
+  folder = inside(workdir, 'figures/training_image.png').parent
+  write_figures(folder, model, evaluation, splits)
   return evaluation
 
 
@@ -82,7 +111,7 @@ def read_evaluation(path: pathlib.Path) -> dict[str, Any]:
   return json.loads(path.read_text()) if path.exists() else {}
 
 
-def write_evaluation(path: pathlib.Path, evaluation: dict[str, Any]) -> None:
+def write_evaluation(path: pathlib.Path, evaluation: Mapping[str, Any]) -> None:
   """Writes `evaluation.json` whole or not at all."""
   replace_text(path, json.dumps(evaluation, indent=1) + '\n')
 
@@ -110,10 +139,10 @@ def write_figures(
     labels, _, maps = segment_image(model, image)
     probability = maps['foreground']
     figures.prediction(
-      folder / f'prediction_{labelled.name}.png', image, probability
+      inside(folder, f'prediction_{labelled.name}.png'), image, probability
     )
     figures.segmentation(
-      folder / f'segmentation_{labelled.name}.png',
+      inside(folder, f'segmentation_{labelled.name}.png'),
       image,
       probability,
       labels,

@@ -1,8 +1,12 @@
 """One training update: pure, and ignorant of devices but for an axis name."""
 
+import dataclasses
+from typing import Any
+
 from flax import struct
 import jax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 import optax
 
 from cellseg_jax.config import Config
@@ -94,9 +98,9 @@ def averaged(
       values are soon forgotten.
     kept: Share of the average that is kept, in the long run.
   """
-  kept = jax.numpy.minimum(kept, step / (step + 10))
+  share = jax.numpy.minimum(kept, step / (step + 10))
   return jax.tree.map(
-    lambda a, v: kept * a + (1 - kept) * v, average, variables
+    lambda a, v: share * a + (1 - share) * v, average, variables
   )
 
 
@@ -147,6 +151,16 @@ def loss_sums(
   return total, (weight, batch_stats)
 
 
+def summed(tree: Any, axis_name: str) -> Any:
+  """Adds a pytree up over devices in one all-reduce.
+
+  Of one vector: left to XLA, the gradients of a network with batch
+  normalisation went in three, some of them together with statistics.
+  """
+  flat, restore = ravel_pytree(tree)
+  return restore(lax.psum(flat, axis_name))
+
+
 def train_step(
   state: TrainState,
   pool: Pool | Windows,
@@ -179,7 +193,7 @@ def train_step(
   samples = device * batch_size + jax.numpy.arange(batch_size)
   batch = draw(state.step, samples, pool, config)
 
-  def loss_sum(params):
+  def loss_sum(params: Any) -> Any:
     variables = {'params': params, 'batch_stats': state.batch_stats}
     return loss_sums(variables, batch, config, axis_name)
 
@@ -187,12 +201,13 @@ def train_step(
     loss_sum, has_aux=True
   )(state.params)
   if axis_name:
-    total, weight, grads = lax.psum((total, weight, grads), axis_name)
+    total, weight, grads = summed((total, weight, grads), axis_name)
   # Crops without one labelled pixel weigh nothing and teach nothing.
   weight = jax.numpy.maximum(weight, 1e-6)
   grads = jax.tree.map(lambda g: g / weight, grads)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  updated = state.replace(
+  updated = dataclasses.replace(
+    state,
     params=optax.apply_updates(state.params, updates),
     batch_stats=batch_stats,
     opt_state=opt_state,
@@ -201,14 +216,15 @@ def train_step(
     average = averaged(
       state.average, variables_of(updated), state.step, config.optimizer.average
     )
-    updated = updated.replace(average=average)
+    updated = dataclasses.replace(updated, average=average)
   finite = jax.numpy.isfinite(total) & jax.numpy.isfinite(
     optax.tree.norm(grads)
   )
   kept = jax.tree.map(
     lambda new, old: jax.numpy.where(finite, new, old), updated, state
   )
-  return kept.replace(
+  return dataclasses.replace(
+    kept,
     step=state.step + 1,
     skipped=state.skipped + ~finite,
     skipped_in_a_row=jax.numpy.where(finite, 0, state.skipped_in_a_row + 1),

@@ -18,7 +18,15 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 
-from benchmarks import gpu, growth, methods, networks, processes, records
+from benchmarks import (
+  gpu,
+  growth,
+  methods,
+  networks,
+  processes,
+  profile,
+  records,
+)
 from benchmarks.side_by_side import compare, Make, table, Timing
 from cellseg_jax.datasets.simulated import simulate_colony
 
@@ -93,6 +101,12 @@ def step(arguments: argparse.Namespace) -> Any:
       _network('step', (head, 8, side)), arguments
     )
   return found
+
+
+def profiles(arguments: argparse.Namespace) -> Any:
+  """Where the time of a forward pass and of a training step goes."""
+  del arguments
+  return profile.network(1024, 128)
 
 
 def labels(arguments: argparse.Namespace) -> Any:
@@ -185,6 +199,7 @@ def grow(arguments: argparse.Namespace) -> Any:
 PARTS = {
   'forward': forward,
   'step': step,
+  'profile': profiles,
   'labels': labels,
   'movie': movie,
   'start': start,

@@ -19,7 +19,7 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 
-from benchmarks import networks, processes, records
+from benchmarks import networks, processes, profile, records
 from benchmarks.side_by_side import compare
 
 STEPS = 20  # Training steps a call.
@@ -207,7 +207,11 @@ def _profile() -> dict[str, Any]:
     'forward': work / timings['forward'].median,
     'product, float32': 2 * 8192**3 / timings['product'].median,
   }
-  return {'operations': work, 'per_second': rates}
+  return {
+    'operations': work,
+    'per_second': rates,
+    'shares': profile.network(1024, 256),
+  }
 
 
 def _short_run(images: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:

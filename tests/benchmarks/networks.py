@@ -10,7 +10,7 @@ import functools
 import os
 import pathlib
 import tempfile
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
@@ -157,6 +157,11 @@ def onnx_forward(head: str, batch: int, side: int) -> Call:
 
 def ours_step(head: str, batch: int, side: int, steps: int = 1) -> Call:
   """Our training steps, crops drawn and augmented from seven images."""
+  return step_on(colonies(), configuration(head), batch, side, steps)
+
+
+def colonies() -> 'list[LabelledImage]':
+  """Seven simulated images."""
   from cellseg_jax.datasets.labelled_image import LabelledImage
   from cellseg_jax.datasets.simulated import simulate_colony
 
@@ -164,7 +169,7 @@ def ours_step(head: str, batch: int, side: int, steps: int = 1) -> Call:
   for seed in range(7):
     image, labels = simulate_colony(seed)
     images.append(LabelledImage(f'{seed}', image, labels, labels >= 0))
-  return step_on(images, configuration(head), batch, side, steps)
+  return images
 
 
 def step_on(
@@ -175,10 +180,28 @@ def step_on(
   steps: int = 1,
 ) -> Call:
   """Our training steps, so many a call, as the training loop makes them."""
+  from cellseg_jax.training import parallel
+
+  step, state, pool = step_program(images, config, batch, side)
+  advance = parallel.parallel_steps(step, steps)
+  pool = parallel.replicate(pool)
+  state = parallel.replicate(state)
+
+  def call() -> object:
+    nonlocal state
+    state, losses = advance(state, pool)
+    return losses.block_until_ready()
+
+  return call
+
+
+def step_program(
+  images: 'Sequence[LabelledImage]', config: Config, batch: int, side: int
+) -> tuple[Callable[..., object], Any, Any]:
+  """Returns our training step, its first state and the training images."""
   from cellseg_jax.cli import process
   from cellseg_jax.datasets.pool import build_pool
   from cellseg_jax.training import optimizer as optimizer_lib
-  from cellseg_jax.training import parallel
   from cellseg_jax.training.step import init_state, train_step
 
   process.keep_freed_blocks()
@@ -190,16 +213,7 @@ def step_on(
   step = functools.partial(
     train_step, config=config, optimizer=optimizer, batch_size=batch
   )
-  advance = parallel.parallel_steps(step, steps)
-  pool = parallel.replicate(build_pool(images, config))
-  state = parallel.replicate(init_state(config, optimizer))
-
-  def call() -> object:
-    nonlocal state
-    state, losses = advance(state, pool)
-    return losses.block_until_ready()
-
-  return call
+  return step, init_state(config, optimizer), build_pool(images, config)
 
 
 def flax_step(head: str, batch: int, side: int) -> Call:

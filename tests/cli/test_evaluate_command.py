@@ -57,6 +57,12 @@ def test_figures_and_pictures_of_each_and_all(monkeypatch, capsys, folders):
   assert json.loads(out.read_text()) == report
 
 
+def test_the_limit_on_pixels_is_the_users(monkeypatch, capsys, folders):
+  assert evaluate(monkeypatch, folders, '--max-pixels', '4800') == 0
+  assert evaluate(monkeypatch, folders, '--max-pixels', '4799') == 2
+  assert '4799 are allowed' in capsys.readouterr().err
+
+
 def test_errors_are_drawn_on_the_images(monkeypatch, folders):
   (folders / 'images').mkdir()
   for name, seed in (('a', 0), ('b', 1)):

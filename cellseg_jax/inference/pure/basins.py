@@ -75,7 +75,7 @@ def _merge(height: jax.Array, root: jax.Array, depth: jax.Array) -> jax.Array:
   own = pixels.places(height.shape).ravel()
   flat = height.ravel()
 
-  def join(state: tuple[jax.Array, jax.Array]):
+  def join(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     root, _ = state
     low, upper = _best_pass(height, root)
     joins = (low > -jnp.inf) & (flat - low < depth)
@@ -119,7 +119,9 @@ def _best_pass(
   return _highest_of_basin(root.ravel(), low, upper_peak, upper)
 
 
-def _after(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]):
+def _after(
+  one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]
+) -> jax.Array:
   """Whether one comes after the other in lexicographic order."""
   later = jnp.bool(False)
   for a, b in zip(reversed(one), reversed(other), strict=True):

@@ -4,6 +4,8 @@ Cells are named by their first place in the flat image, the order of which is
 that of their numbers; H * W, `nowhere` below, is background.
 """
 
+import functools
+
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -83,12 +85,11 @@ def fill_holes(name: jax.Array) -> tuple[jax.Array, jax.Array]:
   # Regions connected by sides are complementary to background connected by
   # corners too: only then does a closed outline separate inside from outside.
   region = pixels.regions(background, pixels.AROUND).ravel()
-  low = high = None
-  for beside in pixels.neighbours(framed, pixels.SIDES, none):
-    is_cell = beside < none
-    least, most = beside, jnp.where(is_cell, beside, -1)
-    low = least if low is None else jnp.minimum(low, least)
-    high = most if high is None else jnp.maximum(high, most)
+  beside = pixels.neighbours(framed, pixels.SIDES, none)
+  low = functools.reduce(jnp.minimum, beside)
+  high = functools.reduce(
+    jnp.maximum, (jnp.where(name < none, name, -1) for name in beside)
+  )
   size = framed.size
   low = pixels.lowest(region, low.ravel(), jnp.full(size, none))
   high = pixels.highest(region, high.ravel(), jnp.full(size, -1, jnp.int32))

@@ -21,12 +21,14 @@ AROUND = tuple(
 Steps = Sequence[tuple[int, int]]
 
 
-def places(shape: tuple[int, int]) -> jax.Array:
+def places(shape: tuple[int, ...]) -> jax.Array:
   """Returns the place of each pixel in the flat image, int32 (H, W)."""
   return jnp.arange(shape[0] * shape[1], dtype=jnp.int32).reshape(shape)
 
 
-def neighbours(values: jax.Array, steps: Steps, outside: float) -> list:
+def neighbours(
+  values: jax.Array, steps: Steps, outside: jax.Array | float
+) -> list[jax.Array]:
   """Returns what lies each of the steps away from every pixel.
 
   Args:
@@ -82,7 +84,9 @@ def roots(parent: jax.Array) -> jax.Array:
     parent: int32 (N,), without cycles but for those that point to themselves.
   """
 
-  def further(state: tuple[jax.Array, jax.Array]):
+  def further(
+    state: tuple[jax.Array, jax.Array],
+  ) -> tuple[jax.Array, jax.Array]:
     before, _ = state
     after = at(before, before)
     return after, jnp.any(after != before)
@@ -107,7 +111,7 @@ def regions(inside: jax.Array, steps: Steps) -> jax.Array:
   own = places(inside.shape)
   nowhere = jnp.asarray(own.size, jnp.int32)
 
-  def hook(state: tuple[jax.Array, jax.Array]):
+  def hook(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     name, _ = state
     beside = neighbours(jnp.where(inside, name, nowhere), steps, nowhere)
     best = name

@@ -1,0 +1,1 @@
+"""Segmentation on the workers of a Dask cluster; the extra `[cluster]`."""

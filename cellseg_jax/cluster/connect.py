@@ -1,0 +1,107 @@
+"""A connection to a Dask cluster, on this machine or on others."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import logging
+import os
+import re
+import sys
+from typing import Any
+
+_INSTALL = "needs the extra [cluster]: pip install 'cellseg_jax[cluster]'"
+# Where Dask reads how much workers of this machine tell, before they start.
+_WORKERS_LOG = 'distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED'
+_SECONDS = 30.0  # To wait for a scheduler that does not answer.
+
+
+class ClusterError(RuntimeError):
+  """There is no cluster, or no longer."""
+
+
+@contextlib.contextmanager
+def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
+  """Connects to a cluster for as long as it is used.
+
+  Args:
+    address: Of a scheduler, such as tcp://host:8786; 'local:N' starts N workers
+      on this machine, of one core each, and 'local' as many as it has cores.
+    prepare: Called once in every worker, before its first task, in the folder
+      that this process works in.
+
+  Yields:
+    A `distributed.Client`.
+
+  Raises:
+    ClusterError: Dask is not installed, or the scheduler does not answer.
+    ValueError: The address is none.
+  """
+  local = re.fullmatch(r'local(?::(\d+))?', address)
+  if local and local[1] and int(local[1]) < 1:
+    raise ValueError(f'--dask needs at least one worker, found {address}')
+  if not local and ':' not in address:
+    raise ValueError(
+      '--dask takes the address of a scheduler (tcp://host:8786), local or '
+      f'local:N, found {address}'
+    )
+  try:
+    import dask
+    import distributed
+  except ImportError as error:
+    raise ClusterError(f'--dask {_INSTALL} ({error})') from error
+  _quiet()
+  with contextlib.ExitStack() as stack:
+    try:
+      if local:
+        stack.enter_context(dask.config.set({_WORKERS_LOG: 'warning'}))
+        at: Any = stack.enter_context(
+          distributed.LocalCluster(
+            n_workers=int(local[1] or _cores()),
+            threads_per_worker=1,
+            dashboard_address=':0',
+          )
+        )
+      else:
+        at = address
+      client = stack.enter_context(distributed.Client(at, timeout=_SECONDS))
+    except (OSError, ValueError) as error:
+      raise ClusterError(f'no cluster at {address}: {error}') from error
+    client.register_plugin(_setup(distributed, prepare, pin=bool(local)))
+    yield client
+
+
+def _setup(distributed: Any, prepare: Callable[[], Any], pin: bool) -> Any:
+  """Makes the plugin that readies a worker, one that is started anew, too."""
+
+  here = os.getcwd()
+
+  class Setup(distributed.WorkerPlugin):
+    name = 'cellseg_jax'
+
+    def setup(self, worker: Any) -> None:
+      _quiet()
+      os.chdir(here)
+      if pin:
+        _keep_to_core(int(worker.name))
+      prepare()
+
+  return Setup()
+
+
+def _quiet() -> None:
+  """Silences what Dask tells of every connection."""
+  logging.getLogger('distributed').setLevel(logging.WARNING)
+
+
+def _keep_to_core(number: int) -> None:
+  """Gives the process one core, by which XLA chooses its number of threads."""
+  if sys.platform != 'linux':
+    return
+  cores = sorted(os.sched_getaffinity(0))
+  for thread in os.listdir('/proc/self/task'):
+    os.sched_setaffinity(int(thread), {cores[number % len(cores)]})
+
+
+def _cores() -> int:
+  if sys.platform == 'linux':
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1

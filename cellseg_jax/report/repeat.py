@@ -1,0 +1,29 @@
+"""How a run is repeated: the command of its configuration."""
+
+import pathlib
+import shlex
+
+from cellseg_jax import serialization
+from cellseg_jax.config import Config
+from cellseg_jax.experiments import EXPERIMENTS
+
+
+def command(config: Config, workdir: pathlib.Path) -> str:
+  """Returns the command that trains with this configuration, for a shell.
+
+  It names the recommended configuration that is nearest, and every field that
+  differs from it.
+  """
+  wanted = serialization.flat(config)
+  differing = {
+    name: {
+      field: wanted[field]
+      for field, value in serialization.flat(experiment()).items()
+      if wanted[field] != value
+    }
+    for name, experiment in EXPERIMENTS.items()
+  }
+  name = min(differing, key=lambda name: len(differing[name]))
+  flags = [f'--config={name}', f'--workdir={workdir}']
+  flags += [f'--config.{k}={v}' for k, v in differing[name].items()]
+  return ' \\\n    '.join(['cellseg train', *map(shlex.quote, flags)])
