@@ -24,6 +24,7 @@ from cellseg_jax.config import (
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.load import Splits
 from cellseg_jax.datasets.pool import (
+  aligned_zeros,
   build_pool,
   depth,
   Layout,
@@ -45,7 +46,7 @@ MOST_PIXELS = 2**31
 # Steps whose places are drawn at once.
 DRAWN = 256
 # Threads that read, and steps that are read ahead.
-READERS = min(8, os.cpu_count() or 1)
+READERS = min(8, max(1, (os.cpu_count() or 1) // 2))
 AHEAD = 2 * READERS
 
 
@@ -190,7 +191,7 @@ class Streamed:
     picked = slice(samples.start, samples.stop)
     place, reaches = jax.tree.map(lambda of: of[step % DRAWN, picked], drawn)
     side = self._config.training.crop_size + 2 * self._most
-    pixels = np.zeros((len(samples), side, side, self._tiles.depth), np.float32)
+    pixels = aligned_zeros((len(samples), side, side, self._tiles.depth))
     for window, image, origin, beyond in zip(
       pixels, *place, reaches, strict=True
     ):

@@ -127,9 +127,10 @@ def take(run: list, uncounted: int, steps: int) -> tuple[float, float]:
   """Takes steps; returns the wall and processor seconds of one counted step."""
   for number in range(uncounted + steps):
     if number == uncounted:
+      loss.block_until_ready()
       wall, cpu = time.monotonic(), time.process_time()
     run[1], loss = run[0](run[1], next(run[2]))
-    loss.block_until_ready()
+  loss.block_until_ready()  # Not sooner: the loop does not wait either.
   return tuple(
     round((now - then) / steps, 3)
     for now, then in ((time.monotonic(), wall), (time.process_time(), cpu))
