@@ -8,9 +8,9 @@ the best.
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
+import logging
 import math
 import pathlib
-import shutil
 from typing import Any
 
 import jax
@@ -26,14 +26,18 @@ from cellseg_jax.config import Config
 from cellseg_jax.model import fcn
 from cellseg_jax.training import manifest
 from cellseg_jax.training.step import TrainState, variables_of, variables_to_use
+from cellseg_jax.training.trust import (
+  check_all,
+  CheckpointError,
+  WRITTEN_LAST,
+)
 
-# What Orbax writes while a checkpoint takes its place; the manifest has them
-# when that is seen to be done.
-_WRITTEN_LAST = ('_CHECKPOINT_METADATA', 'commit_success.txt')
+_LOGGER = logging.getLogger('absl')  # Orbax's.
 
 
-class CheckpointError(ValueError):
-  """A checkpoint cannot be read, or does not fit its config."""
+def _not_raised(record: logging.LogRecord) -> bool:
+  """Leaves out Orbax's tracebacks of what it raises as well."""
+  return not (record.exc_info and 'orbax' in record.pathname)
 
 
 class Checkpoints:
@@ -63,7 +67,7 @@ class Checkpoints:
       CheckpointError: A checkpoint is damaged, or every one is.
     """
     folder = pathlib.Path(folder).absolute()
-    _check_all(folder, tell)
+    check_all(folder, tell)
     self._metric = best_metric
 
     def score(metrics: Mapping[str, float]) -> float:
@@ -103,14 +107,18 @@ class Checkpoints:
     """Runs when all files of a save are written, before it takes its place."""
     folder = pathlib.Path(self._manager.directory)
     (partial,) = folder.glob(f'{self._step}.orbax-checkpoint-tmp*')
-    manifest.write(partial, without=_WRITTEN_LAST)
+    manifest.write(partial, without=WRITTEN_LAST)
 
   def __enter__(self) -> 'Checkpoints':
+    _LOGGER.addFilter(_not_raised)
     return self
 
   def __exit__(self, *exception: object) -> None:
-    self.wait()
-    self._manager.close()
+    try:
+      self.wait()
+      self._manager.close()
+    finally:
+      _LOGGER.removeFilter(_not_raised)
 
   @contextlib.contextmanager
   def _saving(self) -> Iterator[None]:
@@ -119,9 +127,11 @@ class Checkpoints:
       yield
     except (OSError, ValueError) as error:
       step, self._step = self._step, None
+      # TensorStore adds its whole specification in brackets.
+      (why, *_) = str(error).split(' [')
       raise CheckpointError(
         f'{self._manager.directory}: the checkpoint of step {step} '
-        f'cannot be saved ({error}); those before it are kept. Make room if '
+        f'cannot be saved ({why}); those before it are kept. Make room if '
         'the disk is full, and start the same command again'
       ) from error
 
@@ -260,42 +270,6 @@ class Checkpoints:
         f'{self._manager.directory}: the checkpoint of step {step} cannot be '
         f'read: {error}'
       ) from error
-
-
-def _check_all(
-  folder: pathlib.Path, tell: Callable[[str], None] | None
-) -> None:
-  """Compares all checkpoints with their manifests; see `Checkpoints`."""
-  damaged, whole = {}, 0
-  for path in sorted(folder.glob('[0-9]*')):
-    if not path.name.isdecimal():  # A save in progress, or one that was killed.
-      continue
-    try:
-      manifest.verify(path, perhaps=_WRITTEN_LAST)
-      whole += 1
-    except (manifest.ManifestError, OSError) as error:
-      if path.exists():  # Else a run that goes on has just replaced it.
-        damaged[path] = error
-  for path, error in damaged.items():
-    if tell is None or not whole:
-      advice = (
-        'started again, the same training command goes on from the one before'
-        if whole
-        else 'there is no other; to start anew, choose another --workdir'
-      )
-      raise CheckpointError(
-        f'the checkpoint of step {path.name} cannot be trusted: {error}; '
-        f'{advice}'
-      ) from error
-    aside = folder.with_name(f'{folder.name}_damaged') / path.name
-    aside.parent.mkdir(exist_ok=True)
-    if aside.exists():
-      shutil.rmtree(aside)
-    path.rename(aside)
-    tell(
-      f'the checkpoint of step {path.name} cannot be trusted: {error}; it was '
-      f'moved to {aside}, and the one before is used'
-    )
 
 
 def _check_shape(path: Any, like: np.ndarray, found: np.ndarray) -> None:
