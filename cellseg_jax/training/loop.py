@@ -26,7 +26,7 @@ from cellseg_jax.training.checkpoints import CheckpointError
 from cellseg_jax.training.examine import examine
 from cellseg_jax.training.interrupts import Interrupted, Interrupts
 from cellseg_jax.training.lock import LockedError
-from cellseg_jax.training.provenance import check_config, ProvenanceError
+from cellseg_jax.training.provenance import ProvenanceError
 from cellseg_jax.training.record import NoRecord, Record
 from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.results import evaluate_step, write_results
@@ -89,7 +89,6 @@ def train(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
   first = parallel.is_first()
   with contextlib.ExitStack() as stack:
     with parallel.unanimous():
-      check_config(workdir, config)
       state = start_state(config, optimizer)
       record = stack.enter_context(
         (Record if first else NoRecord)(workdir, config, splits.files)
