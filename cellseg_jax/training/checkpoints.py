@@ -8,9 +8,11 @@ the best.
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
+import functools
 import logging
 import math
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -32,12 +34,25 @@ from cellseg_jax.training.trust import (
   WRITTEN_LAST,
 )
 
-_LOGGER = logging.getLogger('absl')  # Orbax's.
 
+@functools.cache
+def _leave_out_echoes() -> None:
+  """Keeps Orbax from printing errors that it raises as well; until the end.
 
-def _not_raised(record: logging.LogRecord) -> bool:
-  """Leaves out Orbax's tracebacks of what it raises as well."""
-  return not (record.exc_info and 'orbax' in record.pathname)
+  These are the tracebacks of its threads, and of TensorStore's other writes,
+  which end when nothing waits for them any more.
+  """
+  before = sys.unraisablehook
+
+  def hook(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      before(unraisable)
+
+  def keep(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and 'orbax' in record.pathname)
+
+  sys.unraisablehook = hook
+  logging.getLogger('absl').addFilter(keep)
 
 
 class Checkpoints:
@@ -110,15 +125,11 @@ class Checkpoints:
     manifest.write(partial, without=WRITTEN_LAST)
 
   def __enter__(self) -> 'Checkpoints':
-    _LOGGER.addFilter(_not_raised)
     return self
 
   def __exit__(self, *exception: object) -> None:
-    try:
-      self.wait()
-      self._manager.close()
-    finally:
-      _LOGGER.removeFilter(_not_raised)
+    self.wait()
+    self._manager.close()
 
   @contextlib.contextmanager
   def _saving(self) -> Iterator[None]:
@@ -144,6 +155,7 @@ class Checkpoints:
       state: The state after its step.
       metrics: Validation metrics, where the step was evaluated.
     """
+    _leave_out_echoes()
     # A copy: the arrays' own memory is donated to the next step.
     host = jax.tree.map(lambda x: np.array(x, copy=True), state)
     self.wait()

@@ -296,8 +296,6 @@ def test_a_save_that_fails_keeps_those_before(tmp_path, monkeypatch):
     equal(checkpoints.restore(1, state_at(0)), state_at(1))
 
 
-# TensorStore ends other writes when Orbax waits for them no more.
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_file_that_cannot_be_written_is_told_in_a_sentence(tmp_path, caplog):
   checkpoints = Checkpoints(tmp_path, 'roc_auc')
   checkpoints.save(state_at(1))
