@@ -6,7 +6,7 @@ intensities change. All pure, all compiled (case study, "Method").
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -103,7 +103,7 @@ def reach(key: jax.Array, config: AugmentationConfig, size: int) -> jax.Array:
   return jnp.minimum(pixels.astype(jnp.int32), most_reach(config, size))
 
 
-def _beyond(stretch, config: AugmentationConfig, size: int):
+def _beyond(stretch: Any, config: AugmentationConfig, size: int) -> Any:
   """Returns how far a crop that is stretched from its middle reaches."""
   half = (size - 1) / 2
   # Normal numbers of single precision end at 5.5; a cubic through nodes
@@ -118,7 +118,8 @@ def _turn(
 ) -> tuple[jax.Array | float, jax.Array | float]:
   """Draws the angle in radians and the factor of magnification of a crop."""
   _, _, angle_key, scale_key, _ = jax.random.split(key, 5)
-  angle, factor = 0.0, 1.0
+  angle: jax.Array | float = 0.0
+  factor: jax.Array | float = 1.0
   if config.scale > 1:
     log_scale = jax.random.uniform(scale_key, minval=-1.0, maxval=1.0)
     factor = config.scale**log_scale

@@ -200,7 +200,7 @@ class Streamed:
       inside = slice(unread, side - unread)
       self._tiles.read(int(image), origin - beyond, window[inside, inside])
     channels = self._config.data.channels
-    return Windows(pixels, *place, channels)
+    return Windows(pixels, place.image, place.origin, channels)
 
   def _draw(self, number: int) -> tuple[Place, np.ndarray]:
     """Draws places and reaches of all samples of `DRAWN` steps, on the host."""

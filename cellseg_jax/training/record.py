@@ -60,12 +60,14 @@ class Record:
     """Makes the folder and opens it.
 
     Raises:
+      ConfigError: It holds a run of another config.
       LockedError: Another process is at work there.
       ProvenanceError: It holds a run on other files.
       CheckpointError: No checkpoint is left that can be trusted.
       OutsideError: A folder in it is a link that leads out of it: files would
         be written there, and old checkpoints deleted.
     """
+    provenance.check_config(self._workdir, self._config)
     with contextlib.ExitStack() as stack:
       # Only now: a run that is refused leaves no folder behind.
       self._workdir.mkdir(parents=True, exist_ok=True)

@@ -125,12 +125,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 
 def take(run: list, uncounted: int, steps: int) -> tuple[float, float]:
   """Takes steps; returns the wall and processor seconds of one counted step."""
+  import jax
+
+  loss = None
   for number in range(uncounted + steps):
     if number == uncounted:
-      loss.block_until_ready()
+      jax.block_until_ready(loss)
       wall, cpu = time.monotonic(), time.process_time()
     run[1], loss = run[0](run[1], next(run[2]))
-  loss.block_until_ready()  # Not sooner: the loop does not wait either.
+  jax.block_until_ready(loss)  # Not sooner: the loop does not wait either.
   return tuple(
     round((now - then) / steps, 3)
     for now, then in ((time.monotonic(), wall), (time.process_time(), cpu))
