@@ -130,7 +130,7 @@ def segment_files(
   out: pathlib.Path,
   options: files.Options,
   common: str,
-  find: Find = files.find,
+  find: Find | None = None,
 ) -> Iterator[Outcome]:
   """Segments files; reads the next and writes the last meanwhile.
 
@@ -140,7 +140,7 @@ def segment_files(
     out: The folder of outputs; there.
     options: How.
     common: As `digest` returns.
-    find: Finds the cells of a file.
+    find: Finds the cells of a file; None is `files.find`.
 
   Yields:
     What became of each, in order; its record is kept by then.
@@ -157,7 +157,7 @@ def segment_files(
     return files.load(job.image, options, channels)
 
   def compute(loaded: Any) -> Any:
-    return loaded, find(model, loaded, options)
+    return loaded, (find or files.find)(model, loaded, options)
 
   def write(job: Job, computed: Any) -> outputs.Written:
     loaded, found = computed
