@@ -3,23 +3,18 @@
 import os
 import signal
 
-import jax
 import numpy as np
 import pytest
 import tifffile
-from tiny_networks import random_variables
 from tiny_sets import cells
+from untrained import save_untrained
 
-from cellseg_jax import serialization
 from cellseg_jax.cli import process
 from cellseg_jax.cluster import connect, segment
 from cellseg_jax.config import Config
 from cellseg_jax.inference import batch, files
 from cellseg_jax.inference.load import load_model
 from cellseg_jax.serialization import replace
-from cellseg_jax.training import optimizer as optimizer_lib
-from cellseg_jax.training.checkpoints import Checkpoints
-from cellseg_jax.training.step import state_from
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +28,7 @@ def run(tmp_path_factory):
     model={'width': 0.05, 'head': 'skips'},
     decoding={'min_area': 5, 'rim': 0},
   )
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, 10)
-  state = state_from(random_variables(config.model), config, optimizer)
-  serialization.save(config, workdir / 'config.json')
-  with Checkpoints(workdir / 'checkpoints', 'roc_auc') as checkpoints:
-    checkpoints.save(state.replace(step=jax.numpy.int32(1)))
-    checkpoints.wait()
+  save_untrained(workdir, config)
   return workdir
 
 
@@ -98,8 +88,11 @@ def test_a_killed_worker_loses_nothing(run, client, tmp_path):
   same(one, segmented(run, jobs, tmp_path / 'other', client, after))
 
 
-def test_tiles_of_a_large_image_are_those_of_one_process(run, client, tmp_path):
-  jobs = write(tmp_path, 1, (2100, 2080))
+def test_tiles_of_a_large_image_are_those_of_one_process(
+  run, client, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(files, 'WHOLE', 1000)  # The client decides.
+  jobs = write(tmp_path, 1, (2100, 96))
   one = segmented(run, jobs, tmp_path / 'one')
   assert one['0'].max() > 1
   same(one, segmented(run, jobs, tmp_path / 'other', client))
