@@ -8,6 +8,8 @@ import re
 import sys
 from typing import Any
 
+from cellseg_jax.environment import cores
+
 _INSTALL = "needs the extra [cluster]: pip install 'cellseg_jax[cluster]'"
 # Where Dask reads how much workers of this machine tell, before they start.
 _WORKERS_LOG = 'distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED'
@@ -55,7 +57,7 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
         stack.enter_context(dask.config.set({_WORKERS_LOG: 'warning'}))
         at: Any = stack.enter_context(
           distributed.LocalCluster(
-            n_workers=int(local[1] or _cores()),
+            n_workers=int(local[1] or cores()),
             threads_per_worker=1,
             dashboard_address=':0',
           )
@@ -96,12 +98,6 @@ def _keep_to_core(number: int) -> None:
   """Gives the process one core, by which XLA chooses its number of threads."""
   if sys.platform != 'linux':
     return
-  cores = sorted(os.sched_getaffinity(0))
+  usable = sorted(os.sched_getaffinity(0))
   for thread in os.listdir('/proc/self/task'):
-    os.sched_setaffinity(int(thread), {cores[number % len(cores)]})
-
-
-def _cores() -> int:
-  if sys.platform == 'linux':
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+    os.sched_setaffinity(int(thread), {usable[number % len(usable)]})

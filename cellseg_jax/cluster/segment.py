@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cellseg_jax.cluster.connect import ClusterError
-from cellseg_jax.images.selection import select
-from cellseg_jax.images.source import open_image
 from cellseg_jax.inference import batch, files, predict_large
 from cellseg_jax.inference.batch import Job, Outcome
 from cellseg_jax.inference.blocks import Box
@@ -90,13 +88,9 @@ def segment_files(
 def _is_large(model: Model, job: Job, options: files.Options) -> bool:
   """Whether a file is to be cut into tiles; its header is read."""
   try:
-    with open_image(
-      job.image,
-      options.axes,
-      scene=options.scene,
-      max_pixels=options.max_pixels,
-    ) as source:
-      frame = select(source, options.selection, model.config.data.channels)[0]
+    channels = model.config.data.channels
+    with files.opened(job.image, options, channels) as frames:
+      frame = frames[0]
     return not files.is_small(files.fitted(model, frame, options), frame)
   except FAULTS:
     return False  # Whoever reads it will say what is wrong.
@@ -112,15 +106,12 @@ def _whole_files(
   ended = distributed.as_completed()
 
   def submit(job: Job, again: bool, without: str = '') -> None:
-    others = [w for w in client.scheduler_info(-1)['workers'] if w != without]
-    future = client.submit(
-      _segment_file,
-      work,
-      job,
-      pure=False,
-      workers=others if without and others else None,
-      allow_other_workers=bool(without and others) or None,
-    )
+    options = {}
+    if without:  # Only then is the scheduler asked.
+      workers = client.scheduler_info(-1)['workers']
+      others = [worker for worker in workers if worker != without]
+      options = {'workers': others or None, 'allow_other_workers': bool(others)}
+    future = client.submit(_segment_file, work, job, pure=False, **options)
     under_way[future] = job, again
     ended.add(future)
 
@@ -186,6 +177,7 @@ def _tiles(
   under_way: collections.deque[Any] = collections.deque()
   for tile in tiles:
     under_way.append(client.submit(task, tile, pure=False, retries=1))
+    # Asked for every tile, which take seconds: workers may join.
     if len(under_way) > _window(client):
       yield _result(under_way.popleft())
   while under_way:

@@ -1,6 +1,6 @@
 """One image file: its pixels read, its cells found; see also `outputs`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import math
@@ -74,6 +74,21 @@ class Found:
   probability: Array
 
 
+@contextlib.contextmanager
+def opened(
+  path: pathlib.Path, options: Options, channels: int
+) -> Iterator[Sequence[Frame]]:
+  """Gives the frames that are wanted of a file, none of them read yet.
+
+  Raises:
+    ImageFileError: Its header cannot be read, or what is wanted is not there.
+  """
+  with open_image(
+    path, options.axes, scene=options.scene, max_pixels=options.max_pixels
+  ) as source:
+    yield select(source, options.selection, channels)
+
+
 def load(path: pathlib.Path, options: Options, channels: int) -> Loaded:
   """Opens a file, and reads it unless it is large.
 
@@ -81,12 +96,7 @@ def load(path: pathlib.Path, options: Options, channels: int) -> Loaded:
     ImageFileError: It cannot be read, or what is wanted of it is not there.
   """
   with contextlib.ExitStack() as stack:
-    source = stack.enter_context(
-      open_image(
-        path, options.axes, scene=options.scene, max_pixels=options.max_pixels
-      )
-    )
-    frames = select(source, options.selection, channels)
+    frames = stack.enter_context(opened(path, options, channels))
     pixels: list[Any] = list(frames)
     if count_pixels(frames) <= HELD:
       pixels = [np.asarray(frame) for frame in frames]
