@@ -12,14 +12,17 @@ LAYERS = (
   ('cache', 'config', 'serialization', 'validation', 'experiments', 'images'),
   ('datasets', 'model'),
   ('training', 'inference', 'evaluation'),
-  ('export',),
+  ('export', 'studies'),
   ('cli', 'run_train'),
 )
 
 ROOMS = {
   'orbax': ('cellseg_jax.training.checkpoints',),
   'tensorflow_datasets': ('cellseg_jax.datasets',),
-  'matplotlib': ('cellseg_jax.evaluation.figures',),
+  'matplotlib': (
+    'cellseg_jax.evaluation.figures',
+    'cellseg_jax.studies.figures',
+  ),
   'pyarrow': ('cellseg_jax.images.tables',),
   'roifile': ('cellseg_jax.images.exports',),
   'absl': ('cellseg_jax.cli', 'run_train'),

@@ -70,6 +70,30 @@ def load(data: DataConfig) -> Splits:
     ConfigError: Names the field that the files do not bear out.
     LabelError: Names the files that cannot be trained on, and their faults.
   """
+  splits = load_whole(data)
+  train, validation = splits.train, splits.validation
+  source = splits.validation_source
+  if not validation:
+    train, validation, source = hold_out_crops(train)
+  if not any((image.valid & (image.labels > 0)).any() for image in train):
+    raise LabelError(
+      f'{data.path or data.dataset}: no cell in the {len(train)} images of '
+      f'split {data.train_split!r} that are left to train on'
+    )
+  return dataclasses.replace(
+    splits, train=train, validation=validation, validation_source=source
+  )
+
+
+def load_whole(data: DataConfig) -> Splits:
+  """Loads as `load` does, but holds no crops out.
+
+  Returns:
+    Training images as they are, and validation images if there are any.
+
+  Raises:
+    ConfigError, LabelError: As `load`.
+  """
   builder, digest = prepare(BUILDERS[data.dataset], data)
   names = tuple(builder.info.splits)
   _require_split('train_split', data.train_split, names)
@@ -87,13 +111,10 @@ def load(data: DataConfig) -> Splits:
     validation += held_out
     held = f'{len(held_out)} held-out training images'
     source = f'{source} and {held}' if source else held
-  if not validation:
-    train, validation, source = hold_out_crops(train)
-  if not any((image.valid & (image.labels > 0)).any() for image in train):
-    raise LabelError(
-      f'{data.path or data.dataset}: no cell in the {len(train)} images of '
-      f'split {data.train_split!r} that are left to train on'
-    )
+  if data.train_images:
+    train, others = pick(train, data.train_images.split(','))
+    if others and not validation:
+      validation, source = others, f'{len(others)} other training images'
   warnings = tuple(builder.info.metadata['warnings'])
   return Splits(
     train,
@@ -130,6 +151,27 @@ def hold_out(
   return (
     tuple(image for i, image in enumerate(train) if i not in places),
     tuple(image for i, image in enumerate(train) if i in places),
+  )
+
+
+def pick(
+  train: Sequence[LabelledImage], names: Sequence[str]
+) -> tuple[Images, Images]:
+  """Splits off the images of the given names; both keep their order.
+
+  Raises:
+    ConfigError: There is no image of a name; the message lists those there are.
+  """
+  known = [image.name for image in train]
+  unknown = [name for name in names if name not in known]
+  if unknown:
+    raise ConfigError(
+      f'config.data.train_images: there is no training image {unknown[0]!r}; '
+      f'there are {", ".join(known)}'
+    )
+  return (
+    tuple(image for image in train if image.name in names),
+    tuple(image for image in train if image.name not in names),
   )
 
 
