@@ -37,7 +37,7 @@ def audit(
 
   Raises:
     ConfigError, LabelError, TrainingError, Interrupted: As `leave_one_out`.
-    ImageFileError: An unlabelled image cannot be read or used.
+    ImageFileError, LabelError: An unlabelled image cannot be read or used.
   """
   held = leave_one_out(config, out)
   suspects = rank([found for one in held for found in suspects_of(one)])

@@ -7,7 +7,7 @@ import numpy as np
 
 from cellseg_jax.config import ConfigError
 from cellseg_jax.images import formats
-from cellseg_jax.images.errors import ImageFileError
+from cellseg_jax.images.labels import check_image
 from cellseg_jax.inference.ensemble import predict_with_disagreement
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.studies import figures, tables
@@ -59,7 +59,8 @@ def rank_images(
     Disagreement by file name, the highest first.
 
   Raises:
-    ImageFileError: An image cannot be read, or does not fit the model.
+    ImageFileError: An image cannot be read.
+    LabelError: It has other channels than the model, or NaN.
   """
   found = {path.name: disagreement(*_foreground(model, path)) for path in files}
   ranked = dict(sorted(found.items(), key=lambda pair: -pair[1]))
@@ -86,10 +87,7 @@ def _foreground(
   model: Model, path: pathlib.Path
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns mean and deviation of the foreground of a file's image."""
-  try:
-    mean, deviation = predict_with_disagreement(model, formats.read_image(path))
-  except ValueError as error:
-    if isinstance(error, ImageFileError):
-      raise
-    raise ImageFileError(f'{path}: {error}') from error
+  image = formats.read_image(path)
+  check_image(image, str(path), model.config.data.channels)
+  mean, deviation = predict_with_disagreement(model, image)
   return np.asarray(mean['foreground']), np.asarray(deviation['foreground'])

@@ -59,7 +59,7 @@ def run_once(config: Config, workdir: pathlib.Path) -> None:
   """
   check_workdir(workdir, config)
   done = read_evaluation(workdir / 'evaluation.json').get('step', 0)
-  # The figures are drawn last.
+  # The figures are drawn last, once the checkpoint is saved.
   if done < config.training.steps or not any(workdir.glob('figures/*')):
     print(f'Run {workdir}', flush=True)
     train(config, workdir)
