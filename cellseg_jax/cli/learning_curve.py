@@ -40,13 +40,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _numbers(values: Sequence[str] | None) -> list[int]:
-  try:
-    numbers = sorted({int(value) for value in values or ()})
-  except ValueError as error:
-    raise ConfigError(f'--images: {error}') from error
-  if not numbers or numbers[0] < 1:
+  """Reads --images; increasing."""
+  numbers = {int(v) if v.isdecimal() else 0 for v in values or ()}
+  if not numbers or 0 in numbers:
     raise ConfigError(
-      '--images must list numbers of images from 1 on, such as 1,2,4,7, found '
-      f'{values}'
+      '--images must list numbers of images from 1 on, such as 1,2,4,7; found '
+      f'{",".join(values or ()) or "nothing"}'
     )
-  return numbers
+  return sorted(numbers)

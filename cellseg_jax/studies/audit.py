@@ -93,7 +93,7 @@ def summary(report: dict[str, Any], most: int = 10) -> str:
       if one['kind'] == 'label'
       else 'a cell without a label'
     )
-    + f', loss {one["loss"]:.3f}'
+    + f', loss {one["loss"]:.0f}'
     for one in report['suspects'][:most]
   ]
   lines += [

@@ -139,7 +139,7 @@ def suspects(
     one = images[suspect.image]
     _draw_suspect(grid[number], suspect, one, bright[suspect.image])
     where = 'no label' if suspect.kind == 'unlabelled' else suspect.value
-    title = f'{number + 1}: {where}, {suspect.loss:.2f}\n{suspect.image}'
+    title = f'{number + 1}: {where}, {suspect.loss:.0f}\n{suspect.image}'
     grid[number].set_title(title, fontsize=6)
   figure.legend(
     handles=[

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 import numpy as np
 from scipy import ndimage
 
+from cellseg_jax.cli import process
 from cellseg_jax.config import Config
 from cellseg_jax.evaluation.matching import overlap_table
 from cellseg_jax.experiments import cells
@@ -198,12 +199,16 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--data', type=pathlib.Path, required=True)
   parser.add_argument('--out', type=pathlib.Path, required=True)
-  parser.add_argument('--steps', type=int, default=200)
+  parser.add_argument('--clean_steps', type=int, default=200)
+  parser.add_argument('--steps', type=int, default=600)
+  parser.add_argument('--batch_size', type=int, default=4)
   parser.add_argument('--seed', type=int, default=0)
   arguments = parser.parse_args()
+  process.prepare()
   out = arguments.out
-  config = replace(cells(), training={'steps': arguments.steps})
-  clean = leave_one_out(_on(config, arguments.data), out / 'clean')
+  # Rough models tell well enough where they agree with the labels.
+  rough = {'steps': arguments.clean_steps}
+  clean = leave_one_out(_on(arguments.data, **rough), out / 'clean')
   labels = {one.image.name: one.image.labels for one in clean}
   planted, faults = plant(
     labels, {one.image.name: one.predicted for one in clean}, arguments.seed
@@ -215,11 +220,12 @@ def main() -> None:
   (folder / 'labels').mkdir(exist_ok=True)
   for name, values in planted.items():
     formats.write_labels(folder / 'labels' / f'{name}.tif', values)
-  report = audit(_on(config, folder), out / f'audit{arguments.seed}')
+  schedule = {'steps': arguments.steps, 'batch_size': arguments.batch_size}
+  report = audit(_on(folder, **schedule), out / f'audit{arguments.seed}')
   found = ranks(faults, report['suspects'], labels, radius=3)
   within = [rank is not None and rank <= LOOKED_AT for rank in found]
   result = {
-    'steps': arguments.steps,
+    **schedule,
     'seed': arguments.seed,
     'suspects': len(report['suspects']),
     'found': sum(within),
@@ -274,8 +280,8 @@ def draw(path: pathlib.Path, result: dict) -> None:
   figure.savefig(path, dpi=130)
 
 
-def _on(config: Config, folder: pathlib.Path) -> Config:
-  return replace(config, data={'path': str(folder)})
+def _on(folder: pathlib.Path, **training: int) -> Config:
+  return replace(cells(), data={'path': str(folder)}, training=training)
 
 
 if __name__ == '__main__':

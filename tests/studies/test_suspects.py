@@ -31,15 +31,29 @@ def test_cells_and_predictions_without_a_label_are_measured_together():
   loss = np.zeros(SHAPE)
   loss[labels == 1], loss[labels == 4], loss[predicted == 3] = 0.2, 0.1, 0.9
   found = find_suspects('a', labels, predicted, loss, np.ones(SHAPE), margin=0)
-  assert [(one.kind, one.value, round(one.loss, 9)) for one in rank(found)] == [
-    ('unlabelled', 3, 0.9),
+  assert [(one.kind, one.value, round(one.mean_loss, 9)) for one in found] == [
     ('label', 1, 0.2),
     ('label', 4, 0.1),
+    ('unlabelled', 3, 0.9),
   ]
   assert all(one.image == 'a' for one in found)
   last = by_cell(found)['unlabelled', 3]
   assert (last.row, last.column) == (12, 40)
   assert last.area == disc(12, 40).sum()
+
+
+def test_the_one_that_costs_the_most_in_all_comes_first():
+  labels, predicted = scene()
+  labels[disc(25, 12, 12)] = 1  # Large, and wrong by a little everywhere.
+  loss = np.where(labels == 1, 0.2, np.where(predicted == 3, 0.5, 0.1))
+  found = rank(
+    find_suspects('a', labels, predicted, loss, np.ones(SHAPE), margin=0)
+  )
+  assert [one.value for one in found] == [1, 3, 4]
+  areas = [one.area for one in found]
+  np.testing.assert_allclose(
+    [one.loss for one in found], np.multiply(areas, [0.2, 0.5, 0.1])
+  )
 
 
 def test_the_mean_is_weighted_and_takes_the_margin_in():
@@ -49,7 +63,7 @@ def test_the_mean_is_weighted_and_takes_the_margin_in():
   loss[disc(12, 12)] = 0.0
   weight[labels == 1] = 3.0
   found = find_suspects('a', labels, predicted, loss, weight)
-  ring = by_cell(found)['label', 1].loss
+  ring = by_cell(found)['label', 1].mean_loss
   cell = labels == 1
   near = np.sqrt(
     ((np.argwhere(~cell)[:, None] - np.argwhere(cell)) ** 2).sum(-1).min(1)
@@ -68,7 +82,7 @@ def test_an_unlabelled_cell_does_not_count_for_its_neighbour():
     find_suspects('a', labels, predicted, loss, np.ones(SHAPE), margin=5)
   )
   assert found['label', 4].loss == 0
-  assert found['unlabelled', 3].loss > 0.3
+  assert found['unlabelled', 3].mean_loss > 0.3
 
 
 def test_pixels_that_nobody_labelled_have_no_say():

@@ -10,10 +10,15 @@ from tiny_sets import cells, write_folder
 
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.images import formats
+from cellseg_jax.model import fcn
 from cellseg_jax.serialization import load, replace
 from cellseg_jax.studies import audit, cross_validation, runs
 from cellseg_jax.studies.learning_curve import learning_curve
 from cellseg_jax.training import parallel, results
+
+
+# A line that is sure of what is bright.
+SURE = {'params': {'slope': np.float32(12), 'offset': np.float32(-6)}}
 
 
 def _idle(step, steps_per_call):
@@ -31,6 +36,7 @@ def _idle(step, steps_per_call):
 @pytest.fixture(autouse=True)
 def _line(monkeypatch):
   use_a_line(monkeypatch)
+  monkeypatch.setattr(fcn, 'init', lambda *_: SURE)
   monkeypatch.setattr(parallel, 'parallel_steps', _idle)
   # They take longer than all else.
   monkeypatch.setattr(
