@@ -81,15 +81,12 @@ def learning_curve(path: pathlib.Path, report: Mapping[str, Any]) -> None:
     color='0.6',
     label='a run',
   )
-  means = np.array([point['mean'] for point in points])
-  spread = [
-    means - [point['lowest'] for point in points],
-    [point['highest'] for point in points] - means,
-  ]
-  numbers = [point['images'] for point in points]
-  axes.errorbar(
-    numbers, means, spread, fmt='o', capsize=3, label='mean and range'
+  numbers, *values = (
+    [point[name] for point in points]
+    for name in ('images', 'mean', 'lowest', 'highest')
   )
+  axes.plot(numbers, values[0], 'o', color='C0', label='mean and range')
+  axes.vlines(numbers, *values[1:], color='C0')
   if report['fit']:
     fitted, more = report['fit'], report['one_more']
     along = np.linspace(numbers[0], numbers[-1] + 1, 100)

@@ -13,7 +13,13 @@ from cellseg_jax.evaluation.choose import choose_on_others
 from cellseg_jax.inference.decode import decode, Maps
 from cellseg_jax.inference.load import load_model
 from cellseg_jax.inference.predict import Model
-from cellseg_jax.studies.runs import config_of_run, resolve_once, run_once
+from cellseg_jax.studies.runs import (
+  check_data,
+  config_of_run,
+  resolve_once,
+  run_once,
+  with_cells,
+)
 
 FOLDS = 'folds'
 
@@ -42,29 +48,32 @@ def leave_one_out(config: Config, out: pathlib.Path) -> list[HeldOut]:
   """Trains once for every training image, on all of the others.
 
   All runs see the images at one scale, derived from the cells of all images.
+  Images without a labelled cell are trained on and not held out.
 
   Args:
     config: Of the runs.
     out: Folder of the study; the runs lie in `folds/NAME`.
 
   Returns:
-    Every training image, held out.
+    Every training image with a cell, held out.
 
   Raises:
-    ConfigError: There are fewer than three training images.
+    ConfigError: There are fewer than three such images, or they have
+      changed since.
     ConfigError, LabelError, TrainingError, Interrupted: As `train`.
   """
   splits = load_whole(config.data)
-  images = splits.train
+  images = with_cells(splits.train)
   if len(images) < 3:
     raise ConfigError(
-      f'leaving one image out needs at least 3 labelled images, found '
+      'leaving one out needs at least 3 images with labelled cells, found '
       f'{len(images)} in split {config.data.train_split!r}'
     )
+  check_data(out, splits)
   config = resolve_once(config, images, splits.pixel_size)
   models = []
   for image in images:
-    others = [other.name for other in images if other is not image]
+    others = [other.name for other in splits.train if other is not image]
     run = config_of_run(config, others, config.training.seed)
     workdir = out / FOLDS / image.name
     run_once(run, workdir)
@@ -73,7 +82,7 @@ def leave_one_out(config: Config, out: pathlib.Path) -> list[HeldOut]:
 
 
 def _look(
-  config: Config, images: tuple[LabelledImage, ...], models: list[Model]
+  config: Config, images: list[LabelledImage], models: list[Model]
 ) -> list[HeldOut]:
   """Predicts each image by its model and decodes it."""
   maps = [maps_of(*pair) for pair in zip(models, images, strict=True)]

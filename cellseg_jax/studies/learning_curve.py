@@ -1,6 +1,7 @@
 """How the score grows with the number of training images."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -10,7 +11,13 @@ from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load_whole, Splits
 from cellseg_jax.evaluation.assess import scalars
 from cellseg_jax.studies import curve, figures, tables
-from cellseg_jax.studies.runs import config_of_run, resolve_once, run_once
+from cellseg_jax.studies.runs import (
+  check_data,
+  config_of_run,
+  resolve_once,
+  run_once,
+  with_cells,
+)
 from cellseg_jax.training.resolve import cell_areas
 from cellseg_jax.training.results import read_evaluation
 
@@ -21,7 +28,8 @@ def learning_curve(
   """Trains on growing subsets; fits a curve to the scores.
 
   Every seed has an order of the images of its own, the first n of which are its
-  subset of n, and its own initial weights and crops. The scores are those of
+  subset of n, and its own initial weights and crops. Images without a labelled
+  cell are not used. The scores are those of
   the validation images, on which the decoder's settings were chosen too, as
   after every training.
 
@@ -37,11 +45,13 @@ def learning_curve(
     three numbers, and `one_more` as `one_more` returns, or None likewise.
 
   Raises:
-    ConfigError: There are too few images.
+    ConfigError: There are too few images, or they have changed since.
     ConfigError, LabelError, TrainingError, Interrupted: As `train`.
   """
   splits = load_whole(config.data)
+  splits = dataclasses.replace(splits, train=tuple(with_cells(splits.train)))
   _check(splits, numbers, config)
+  check_data(out, splits)
   runs = [
     _run(config, splits, chosen, seed, out)
     for seed in range(seeds)

@@ -5,14 +5,38 @@ that it was at, from that run's last checkpoint.
 """
 
 from collections.abc import Sequence
+import json
 import pathlib
 
-from cellseg_jax.config import Config
+from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.labelled_image import LabelledImage
-from cellseg_jax.serialization import replace
+from cellseg_jax.datasets.load import Splits
+from cellseg_jax.serialization import replace, replace_text
 from cellseg_jax.training.loop import check_workdir, train
-from cellseg_jax.training.resolve import resolve
+from cellseg_jax.training.resolve import cell_areas, resolve
 from cellseg_jax.training.results import read_evaluation
+
+
+def check_data(out: pathlib.Path, splits: Splits) -> None:
+  """Refuses a study whose images or labels have changed since its first run.
+
+  Raises:
+    ConfigError: They have.
+  """
+  path = out / 'data.json'
+  if not path.exists():
+    out.mkdir(parents=True, exist_ok=True)
+    replace_text(path, json.dumps({'digest': splits.digest}) + '\n')
+  elif json.loads(path.read_text())['digest'] != splits.digest:
+    raise ConfigError(
+      f'images or labels have changed since the runs in {out} were made; '
+      'choose another --out'
+    )
+
+
+def with_cells(images: Sequence[LabelledImage]) -> list[LabelledImage]:
+  """Returns the images with a labelled cell: others tell no score."""
+  return [image for image in images if cell_areas([image]).size]
 
 
 def resolve_once(

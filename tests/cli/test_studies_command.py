@@ -47,9 +47,9 @@ def test_faulty_flags_are_refused(monkeypatch, capsys, arguments, expected):
 @pytest.mark.parametrize(
   ('arguments', 'expected'),
   [
-    (['audit'], 'at least 3 labelled images, found 2'),
+    (['audit'], 'at least 3 images with labelled cells, found 2'),
     (['audit', '--unlabelled=none'], 'none: no such folder'),
-    (['cross-validate'], 'at least 3 labelled images, found 2'),
+    (['cross-validate'], 'at least 3 images with labelled cells, found 2'),
     (['learning-curve', '--images=1,2'], '--images asks for 2 of 2 images'),
   ],
 )

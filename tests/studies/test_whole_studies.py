@@ -13,9 +13,9 @@ from cellseg_jax.images import formats
 from cellseg_jax.model import fcn
 from cellseg_jax.serialization import load, replace
 from cellseg_jax.studies import audit, cross_validation, runs
+from cellseg_jax.studies.held_out import leave_one_out
 from cellseg_jax.studies.learning_curve import learning_curve
 from cellseg_jax.training import parallel, results
-
 
 # A line that is sure of what is bright.
 SURE = {'params': {'slope': np.float32(12), 'offset': np.float32(-6)}}
@@ -138,7 +138,7 @@ def test_a_learning_curve_grows_one_subset_into_the_next(tmp_path):
 def test_too_few_images_are_refused(tmp_path):
   folder = write_folder(tmp_path / 'set', ['a', 'b'])
   config, out = config_on(folder), tmp_path / 'out'
-  with pytest.raises(ConfigError, match='at least 3 labelled images, found 2'):
+  with pytest.raises(ConfigError, match='at least 3 images with labelled'):
     audit.audit(config, out)
   with pytest.raises(ConfigError, match='asks for 2 of 2 images and leaves'):
     learning_curve(config, out, [1, 2], seeds=1)
@@ -147,3 +147,31 @@ def test_too_few_images_are_refused(tmp_path):
   with pytest.raises(ConfigError, match='asks for 3 images, but there are 2'):
     learning_curve(config_on(tmp_path / 'more'), out, [3], seeds=1)
   assert not out.exists()
+
+
+def test_labels_that_have_changed_are_not_judged_by_older_runs(tmp_path):
+  folder = write_folder(tmp_path / 'set', ['a', 'b', 'c'])
+  out = tmp_path / 'out'
+  learning_curve(config_on(folder), out, [1], seeds=1)
+  path = folder / 'labels' / 'a.tif'
+  labels = formats.read_labels(path)
+  labels[labels == 1] = 0
+  formats.write_labels(path, labels)
+  for study in (
+    lambda: audit.audit(config_on(folder), out),
+    lambda: learning_curve(config_on(folder), out, [1], seeds=1),
+  ):
+    with pytest.raises(ConfigError, match='have changed since the runs in'):
+      study()
+
+
+def test_images_without_a_cell_are_not_held_out(tmp_path):
+  folder = write_folder(tmp_path / 'set', ['a', 'b', 'c', 'd'])
+  path = folder / 'labels' / 'b.tif'
+  formats.write_labels(path, 0 * formats.read_labels(path))
+  held = leave_one_out(config_on(folder), tmp_path / 'out')
+  assert [one.image.name for one in held] == ['a', 'c', 'd']
+  ran = load(tmp_path / 'out' / 'folds' / 'a' / 'config.json')
+  assert ran.data.train_images == 'b,c,d'
+  report = learning_curve(config_on(folder), tmp_path / 'out', [1, 2], 3)
+  assert not [run for run in report['runs'] if 'b' in run['names']]
