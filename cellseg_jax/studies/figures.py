@@ -53,14 +53,18 @@ def cross_validation(path: pathlib.Path, report: Mapping[str, Any]) -> None:
   )
   axes[0].invert_yaxis()
   axes[0].grid(alpha=0.3)
-  axes[0].legend(loc='lower left')
+  figure.legend(
+    *axes[0].get_legend_handles_labels(), loc='outside lower left', ncols=2
+  )
   left = np.zeros(len(names) - 1)
   for kind in ('merged', 'split', 'missed', 'extra'):
     values = np.array([one[kind] / max(one['true'], 1) for one in own[:-1]])
     axes[1].barh(places[:-1], values, left=left, label=kind)
     left += values
   axes[1].set(title='Errors per labelled cell')
-  axes[1].legend()
+  figure.legend(
+    *axes[1].get_legend_handles_labels(), loc='outside lower right', ncols=4
+  )
   _save(figure, path)
 
 
