@@ -28,6 +28,9 @@ class DataConfig:
   validation_split: str = ''
   # Training images to move to the validation split.
   held_out: int = 0
+  # Names of the training images to use, separated by commas; '' is all. The
+  # others are validation images where there are none else.
+  train_images: str = ''
   # Channels of every image.
   channels: int = 1
   # Label value of pixels nobody labelled (their weight is 0); -1 for none.

@@ -16,6 +16,7 @@ LAYERS = (
   ('datasets', 'model'),
   ('training', 'inference', 'evaluation'),
   ('export', 'cluster', 'report'),
+  ('studies',),
   ('cli', 'run_train'),
 )
 
@@ -29,6 +30,7 @@ ROOMS = {
     'cellseg_jax.evaluation.figures',
     'cellseg_jax.report.charts',
     'cellseg_jax.report.drawing',
+    'cellseg_jax.studies.figures',
   ),
   'pyarrow': ('cellseg_jax.images.tables',),
   'roifile': ('cellseg_jax.images.exports',),

@@ -112,18 +112,7 @@ def parse(argv: Sequence[str], default: str) -> Flags:
     ConfigError: A field is unknown, of another type, or impossible.
     flags.Error: Another flag is.
   """
-  argv = list(argv)
-  _check_fields(argv)
   values = flags.FlagValues()
-  config = config_flags.DEFINE_config_file(
-    'config',
-    None,
-    'The experiment: a Python file with get_config(), FILE:VARIANT for one '
-    'with get_config(variant), or one of '
-    f'{", ".join(EXPERIMENTS)}; its fields are set by --config.PART.FIELD.',
-    flag_values=values,
-    sys_argv=argv,
-  )
   workdir = flags.DEFINE_string(
     'workdir',
     None,
@@ -138,6 +127,41 @@ def parse(argv: Sequence[str], default: str) -> Flags:
     flag_values=values,
   )
   processes = _define_processes(values)
+  config, name = parse_config(argv, default, values)
+  several = processes()
+  if not several:  # Else all must hear of it; training checks when they met.
+    validate(config)
+  folder = pathlib.Path(workdir.value or f'runs/{name}')
+  return Flags(config, folder, replay_step.value, several)
+
+
+def parse_config(
+  argv: Sequence[str], default: str, values: flags.FlagValues
+) -> tuple[Config, str]:
+  """Reads `--config`, `--config.PART.FIELD` and the flags of a command.
+
+  Args:
+    argv: The program's name, then its arguments.
+    default: The experiment without `--config`: a file or a name.
+    values: Holds the command's other flags; they are parsed.
+
+  Returns:
+    The configuration, not validated, and the name of the experiment.
+
+  Raises:
+    ConfigError, flags.Error: As `parse`.
+  """
+  argv = list(argv)
+  _check_fields(argv)
+  config = config_flags.DEFINE_config_file(
+    'config',
+    None,
+    'The experiment: a Python file with get_config(), FILE:VARIANT for one '
+    'with get_config(variant), or one of '
+    f'{", ".join(EXPERIMENTS)}; its fields are set by --config.PART.FIELD.',
+    flag_values=values,
+    sys_argv=argv,
+  )
   values['config'].parser = _DraftParser('config')
   flags.set_default(config, default)
   try:
@@ -147,14 +171,9 @@ def parse(argv: Sequence[str], default: str) -> Flags:
   if rest:
     raise ConfigError(f'unexpected argument {rest[0]!r}; flags begin with --')
   result = serialization.from_dict(config.value.to_dict())
-  several = processes()
-  if not several:  # Else all must hear of it; training checks when they met.
-    validate(result)
   given: Any = values['config']
   file, variant = _split(given.config_filename)
-  name = '-'.join([pathlib.Path(file).stem, *filter(None, [variant])])
-  folder = pathlib.Path(workdir.value or f'runs/{name}')
-  return Flags(result, folder, replay_step.value, several)
+  return result, '-'.join([pathlib.Path(file).stem, *filter(None, [variant])])
 
 
 def _define_processes(

@@ -4,28 +4,49 @@ import argparse
 import sys
 
 from cellseg_jax.cli import (
+  audit,
+  cross_validate,
   doctor,
   evaluate,
   export,
+  learning_curve,
   report,
   segment,
   segment_options,
   train,
 )
 
+# Their flags are absl's, which argparse would not understand.
+_TRAINING = {
+  'train': (train.main, 'train a model'),
+  'cross-validate': (
+    cross_validate.main,
+    'score each image by a model that was trained on the others',
+  ),
+  'learning-curve': (
+    learning_curve.main,
+    'train on more and more images: what would one more bring?',
+  ),
+  'audit': (
+    audit.main,
+    'rank cells whose label is likely wrong, and images to label next',
+  ),
+}
+
 
 def run() -> int:
   """Runs a sub-command; returns its exit code."""
-  if sys.argv[1:2] == ['train']:
-    # Its flags are absl's, which argparse would not understand.
-    return train.main(['cellseg train', *sys.argv[2:]])
+  name = sys.argv[1] if len(sys.argv) > 1 else ''
+  if name in _TRAINING:
+    return _TRAINING[name][0]([f'cellseg {name}', *sys.argv[2:]])
   parser = argparse.ArgumentParser(
     'cellseg', description='Cell segmentation from a few labelled images.'
   )
   commands = parser.add_subparsers(required=True, metavar='COMMAND')
-  commands.add_parser(
-    'train', help='train a model (see cellseg train --help)', add_help=False
-  )
+  for name, (_, said) in _TRAINING.items():
+    commands.add_parser(
+      name, help=f'{said} (see cellseg {name} --help)', add_help=False
+    )
   child = commands.add_parser('segment', help='find the cells in images')
   segment_options.add_arguments(child)
   child.set_defaults(run=segment.run)

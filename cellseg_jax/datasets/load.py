@@ -76,6 +76,30 @@ def load(data: DataConfig) -> Splits:
     ConfigError: Names the field that the files do not bear out.
     LabelError: Names the files that cannot be trained on, and their faults.
   """
+  splits = load_whole(data)
+  train, validation = splits.train, splits.validation
+  source = splits.validation_source
+  if not validation:
+    train, validation, source = hold_out_crops(train)
+  if not any((image.valid & (image.labels > 0)).any() for image in train):
+    raise LabelError(
+      f'{data.path or data.dataset}: no cell in the {len(train)} images of '
+      f'split {data.train_split!r} that are left to train on'
+    )
+  return dataclasses.replace(
+    splits, train=train, validation=validation, validation_source=source
+  )
+
+
+def load_whole(data: DataConfig) -> Splits:
+  """Loads as `load` does, but holds no crops out.
+
+  Returns:
+    Training images as they are, and validation images if there are any.
+
+  Raises:
+    ConfigError, LabelError: As `load`.
+  """
   builder, digest, files = prepare(BUILDERS[data.dataset], data)
   names = tuple(builder.info.splits)
   _require_split('train_split', data.train_split, names)
@@ -93,14 +117,10 @@ def load(data: DataConfig) -> Splits:
     validation = (*validation, *held_out)
     held = f'{len(held_out)} held-out training images'
     source = f'{source} and {held}' if source else held
-  apart = bool(validation)
-  if not apart:
-    train, validation, source = hold_out_crops(train)
-  if not any((image.valid & (image.labels > 0)).any() for image in train):
-    raise LabelError(
-      f'{data.path or data.dataset}: no cell in the {len(train)} images of '
-      f'split {data.train_split!r} that are left to train on'
-    )
+  if data.train_images:
+    train, others = pick(train, data.train_images.split(','))
+    if others and not validation:
+      validation, source = others, f'{len(others)} other training images'
   warnings = tuple(builder.info.metadata['warnings'])
   return Splits(
     train,
@@ -110,7 +130,7 @@ def load(data: DataConfig) -> Splits:
     digest,
     {**files[''], **files[data.train_split], **files.get(chosen, {})},
     _pixel_size(BUILDERS[data.dataset], data),
-    apart,
+    bool(validation),
   )
 
 
@@ -138,6 +158,33 @@ def hold_out(
   held = [int((i + 0.5) * len(train) / count) for i in range(count)]
   left = sorted(set(range(len(train))) - set(held))
   return LazyImages(train.__getitem__, left), tuple(train[i] for i in held)
+
+
+def pick(
+  train: Sequence[LabelledImage], names: Sequence[str]
+) -> tuple[Images, Images]:
+  """Splits training images into those of the given names and the others.
+
+  Args:
+    train: Training images, in order.
+    names: Of those to train on.
+
+  Returns:
+    Both in their order.
+
+  Raises:
+    ConfigError: There is no image of a name; the message lists those there are.
+  """
+  known = [image.name for image in train]
+  unknown = [name for name in names if name not in known]
+  if unknown:
+    raise ConfigError(
+      f'config.data.train_images: there is no training image {unknown[0]!r}; '
+      f'there are {", ".join(known)}'
+    )
+  places = [i for i, name in enumerate(known) if name in names]
+  others = [i for i, name in enumerate(known) if name not in names]
+  return LazyImages(train.__getitem__, places), tuple(train[i] for i in others)
 
 
 def hold_out_crops(

@@ -1,6 +1,6 @@
 """Chooses a decoder's settings on labelled images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 import functools
 import operator
 from typing import NamedTuple
@@ -55,6 +55,60 @@ def choose_settings(
     ValueError: Numbers or shapes differ, or a map holds NaN.
   """
   check_pairs(maps, images)
+
+  def count(settings: Settings) -> matching.MatchCounts:
+    return _sum(
+      match_decoded(one, image, decoding, settings)
+      for one, image in zip(maps, images, strict=True)
+    )
+
+  return _search(decoding, count)
+
+
+def choose_on_others(
+  maps: Sequence[Maps],
+  images: Sequence[LabelledImage],
+  decoding: DecodingConfig,
+) -> list[dict[str, float]]:
+  """Chooses settings for each image on all of the others.
+
+  So no image's own labels have a say in how it is decoded.
+
+  Args:
+    maps: As for `choose_settings`, of at least two images.
+    images: As for `choose_settings`.
+    decoding: As for `choose_settings`.
+
+  Returns:
+    Settings by name for each image.
+
+  Raises:
+    ValueError: As `choose_settings`, or there is one image alone.
+  """
+  check_pairs(maps, images)
+  if len(images) < 2:
+    raise ValueError('settings cannot be chosen on the others of one image')
+
+  # Searches for different images try mostly the same settings.
+  @functools.cache
+  def of_image(i: int, key: tuple) -> matching.MatchCounts:
+    return match_decoded(maps[i], images[i], decoding, dict(key))
+
+  def on_others(left_out: int) -> dict[str, float]:
+    others = [i for i in range(len(images)) if i != left_out]
+
+    def count(settings: Settings) -> matching.MatchCounts:
+      return _sum(of_image(i, tuple(settings.items())) for i in others)
+
+    return _search(decoding, count)[0]
+
+  return [on_others(i) for i in range(len(images))]
+
+
+def _search(
+  decoding: DecodingConfig, count: Callable[[Settings], matching.MatchCounts]
+) -> tuple[dict[str, float], list[Trial]]:
+  """Searches as `choose_settings` says, from the counts of settings."""
   fixed = fixed_settings(decoding)
   candidates = {
     name: values
@@ -66,7 +120,10 @@ def choose_settings(
   def merit(settings: Settings) -> tuple[float, float]:
     key = tuple(settings.values())
     if key not in trials:
-      trials[key] = _try(maps, images, decoding, settings)
+      counts = count(settings)
+      trials[key] = Trial(
+        dict(settings), matching.f1(counts)[0.5], matching.mean_f1(counts)
+      )
     trial = trials[key]
     if decoding.objective == 'f1':
       return trial.f1, trial.mean_f1
@@ -82,19 +139,5 @@ def choose_settings(
   return best, list(trials.values())
 
 
-def _try(
-  maps: Sequence[Maps],
-  images: Sequence[LabelledImage],
-  decoding: DecodingConfig,
-  settings: Settings,
-) -> Trial:
-  counts = functools.reduce(
-    operator.add,
-    (
-      match_decoded(one, image, decoding, settings)
-      for one, image in zip(maps, images, strict=True)
-    ),
-  )
-  return Trial(
-    dict(settings), matching.f1(counts)[0.5], matching.mean_f1(counts)
-  )
+def _sum(counts: Iterable[matching.MatchCounts]) -> matching.MatchCounts:
+  return functools.reduce(operator.add, counts)

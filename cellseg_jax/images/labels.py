@@ -76,7 +76,7 @@ def check_pair(
   Raises:
     LabelError: Names the fault, where it is and what to do.
   """
-  _check_image(image, image_name or name, channels)
+  check_image(image, image_name or name, channels)
   _check_type(image, labels, name)
   valid = labels != ignore_value
   labels = _as_int32(np.where(valid, labels, 0))
@@ -118,7 +118,12 @@ def check_confidence(confidence: np.ndarray, values: np.ndarray) -> None:
     )
 
 
-def _check_image(image: np.ndarray, name: str, channels: int) -> None:
+def check_image(image: np.ndarray, name: str, channels: int) -> None:
+  """Refuses an image of other channels, of another type or with NaN.
+
+  Raises:
+    LabelError: The message names the image.
+  """
   if not image.size:
     raise LabelError(f'{name}: the image has no pixels (shape {image.shape})')
   found = image.shape[2] if image.ndim == 3 else 1

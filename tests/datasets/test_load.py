@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 import signal
 import subprocess
@@ -12,7 +13,12 @@ from tiny_sets import cells, write_folder
 from cellseg_jax.config import ConfigError, DataConfig
 from cellseg_jax.datasets import builder, simulated
 from cellseg_jax.datasets.labelled_image import LabelledImage
-from cellseg_jax.datasets.load import hold_out, hold_out_crops, load
+from cellseg_jax.datasets.load import (
+  hold_out,
+  hold_out_crops,
+  load,
+  load_whole,
+)
 from cellseg_jax.images import formats, label_files
 from cellseg_jax.images.labels import LabelError
 
@@ -35,6 +41,34 @@ def test_hold_out_is_spread_evenly():
     assert len(hold_out(images, count)[1]) == count
   with pytest.raises(ConfigError, match=r'held_out is 7, .* at most 6'):
     hold_out(images, 7)
+
+
+def names(images):
+  return [image.name for image in images]
+
+
+def test_training_images_are_named(tmp_path):
+  folder = write_folder(tmp_path / 'set', ['a', 'b', 'c', 'd'])
+  data = DataConfig(
+    'labelled_folder', str(folder), cache=str(tmp_path / 'cache')
+  )
+  splits = load(dataclasses.replace(data, train_images='c,a'))
+  assert names(splits.train) == ['a', 'c']
+  assert names(splits.validation) == ['b', 'd']
+  assert splits.validation_source == '2 other training images'
+  assert all(image.valid.all() for image in splits.train)
+  # Where others are there to choose on, the unnamed are not used.
+  splits = load(dataclasses.replace(data, train_images='d', held_out=1))
+  assert (names(splits.train), names(splits.validation)) == (['d'], ['c'])
+  every = load(dataclasses.replace(data, train_images='a,b,c,d'))
+  assert every.validation_source == 'held-out crops of the training images'
+  whole = load_whole(data)
+  assert len(whole.train) == 4
+  assert whole.validation == ()
+  with pytest.raises(
+    ConfigError, match=r"train_images: .* no training image 'e'; .* a, b, c, d"
+  ):
+    load(dataclasses.replace(data, train_images='a,e'))
 
 
 def test_held_out_crops_do_not_overlap_and_cut_no_cell():

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from cellseg_jax.config import DecodingConfig
 from cellseg_jax.datasets.labelled_image import LabelledImage
-from cellseg_jax.evaluation.choose import choose_settings
+from cellseg_jax.evaluation.choose import choose_on_others, choose_settings
 from cellseg_jax.evaluation.evaluate import evaluate
 from cellseg_jax.images.shape_maps import shape_map
 from cellseg_jax.inference.decode import DECODERS
@@ -104,3 +104,20 @@ def test_refuses_what_does_not_fit(pairs):
   maps, images = pairs
   with pytest.raises(ValueError, match='2 sets of maps and 3 images'):
     choose_settings(maps[:2], images, COMPONENTS)
+
+
+@pytest.mark.parametrize('decoding', [COMPONENTS, ASCENT])
+def test_settings_for_an_image_are_those_chosen_on_the_others(pairs, decoding):
+  maps, images = pairs
+  found = choose_on_others(maps, images, decoding)
+  for i, settings in enumerate(found):
+    others = [j for j in range(len(images)) if j != i]
+    expected, _ = choose_settings(
+      [maps[j] for j in others], [images[j] for j in others], decoding
+    )
+    assert settings == expected
+
+
+def test_one_image_has_no_others(pairs):
+  with pytest.raises(ValueError, match='others of one image'):
+    choose_on_others(pairs[0][:1], pairs[1][:1], COMPONENTS)

@@ -1,0 +1,1 @@
+"""Questions that take several training runs to answer."""

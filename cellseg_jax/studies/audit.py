@@ -1,0 +1,103 @@
+"""Where labels are likely wrong, and which image to label next."""
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from cellseg_jax.config import Config
+from cellseg_jax.images.normalize import resampled_shape
+from cellseg_jax.images.targets import resample_labels
+from cellseg_jax.inference.ensemble import ensemble
+from cellseg_jax.studies import disagreement, figures, tables
+from cellseg_jax.studies.held_out import HeldOut, leave_one_out
+from cellseg_jax.studies.losses import pixel_losses
+from cellseg_jax.studies.suspects import find_suspects, rank, Suspect
+
+# What is drawn; the files list all.
+DRAWN = 45
+
+
+def audit(
+  config: Config, out: pathlib.Path, unlabelled: Sequence[pathlib.Path] = ()
+) -> dict[str, Any]:
+  """Ranks cells by the loss that their labels cost a model of other images.
+
+  Args:
+    config: Of the runs.
+    out: Folder for the runs and for `audit.json`, `.csv` and `.png`.
+    unlabelled: Images to be ranked by disagreement, into `unlabelled.json`,
+      `.csv` and `.png`.
+
+  Returns:
+    `suspects`, as in the JSON file: a dictionary a cell, the first the most
+    suspect; and `unlabelled`, as `disagreement.rank_images` returns.
+
+  Raises:
+    ConfigError, LabelError, TrainingError, Interrupted: As `leave_one_out`.
+    ImageFileError, LabelError: An unlabelled image cannot be read or used.
+  """
+  held = leave_one_out(config, out)
+  suspects = rank([found for one in held for found in suspects_of(one)])
+  report: dict[str, Any] = {
+    'steps': config.training.steps,
+    'suspects': [
+      {'rank': number, **dataclasses.asdict(suspect)}
+      for number, suspect in enumerate(suspects, 1)
+    ],
+  }
+  tables.write_json(out / 'audit.json', report)
+  tables.write_csv(out / 'audit.csv', report['suspects'])
+  figures.suspects(out / 'audit.png', suspects[:DRAWN], held)
+  if unlabelled:
+    model = ensemble([one.model for one in held])
+    report['unlabelled'] = disagreement.rank_images(model, unlabelled, out)
+  return report
+
+
+def suspects_of(held: HeldOut) -> list[Suspect]:
+  """Measures the cells of one held-out image at the network's scale.
+
+  Returns:
+    In no order; places and areas are in pixels of the image.
+  """
+  labels = held.image.labels
+  shape = resampled_shape(labels.shape, held.model.config.data.resample)
+  found = find_suspects(
+    held.image.name,
+    resample_labels(labels, shape),
+    resample_labels(held.predicted, shape),
+    *pixel_losses(held.model, held.image),
+  )
+  scale = np.divide(labels.shape, shape)
+  return [
+    dataclasses.replace(
+      suspect,
+      row=round(suspect.row * scale[0], 1),
+      column=round(suspect.column * scale[1], 1),
+      area=round(suspect.area * scale.prod()),
+    )
+    for suspect in found
+  ]
+
+
+def summary(report: dict[str, Any], most: int = 10) -> str:
+  """Says, for people, what was found."""
+  lines = [
+    f'{one["rank"]}. {one["image"]}, row {one["row"]:.0f}, column '
+    f'{one["column"]:.0f}: '
+    + (
+      f'label {one["value"]}'
+      if one['kind'] == 'label'
+      else 'a cell without a label'
+    )
+    + f', loss {one["loss"]:.0f}'
+    for one in report['suspects'][:most]
+  ]
+  lines += [
+    f'{name}: disagreement {value:.4f}'
+    for name, value in report.get('unlabelled', {}).items()
+  ]
+  return '\n'.join(lines)

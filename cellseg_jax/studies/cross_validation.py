@@ -1,0 +1,160 @@
+"""How good each image is segmented by models that did not train on it."""
+
+from collections.abc import Sequence
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from cellseg_jax.config import Config
+from cellseg_jax.evaluation import scores
+from cellseg_jax.evaluation.matching import mean_f1
+from cellseg_jax.evaluation.roc import roc_curve
+from cellseg_jax.images import formats
+from cellseg_jax.images.pictures import overlay
+from cellseg_jax.studies import figures, tables
+from cellseg_jax.studies.held_out import HeldOut, leave_one_out
+
+RESAMPLES = 2000
+LEVEL = 0.95
+# Of the many metrics, those of the table of images.
+LISTED = ('pq', 'seg', 'aji', 'boundary_f1', 'dice')
+ERRORS = ('merged', 'split', 'missed', 'extra')
+
+
+def cross_validate(config: Config, out: pathlib.Path) -> dict[str, Any]:
+  """Leaves one training image out after another; scores each.
+
+  Args:
+    config: Of the runs.
+    out: Folder for the runs and for `cross_validation.json`, `.csv`, `.png`
+      and `held_out/`, the label image and overlay of every image.
+
+  Returns:
+    What the JSON file holds: `images`, from name to metrics, as
+    `scores.metrics` returns with `mean_f1` and `roc_auc`; `pooled`, the
+    metrics of all cells together; `interval`, for each pooled scalar the
+    bounds of a bootstrap over images.
+
+  Raises:
+    ConfigError, LabelError, TrainingError, Interrupted: As `leave_one_out`.
+  """
+  held = leave_one_out(config, out)
+  counts = [count(one) for one in held]
+  report = {
+    'images': {
+      one.image.name: figures_of(own) | {'roc_auc': _auc(one)}
+      for one, own in zip(held, counts, strict=True)
+    },
+    'pooled': figures_of(scores.pool(counts)),
+    'interval': bootstrap(counts),
+    'level': LEVEL,
+    'steps': config.training.steps,
+  }
+  folder = out / 'held_out'
+  folder.mkdir(exist_ok=True)
+  for one in held:
+    name = one.image.name
+    formats.write_labels(folder / f'{name}.tif', one.predicted)
+    picture = overlay(one.image.image, one.predicted)
+    formats.write_picture(folder / f'{name}.png', picture)
+  tables.write_json(out / 'cross_validation.json', report)
+  tables.write_csv(out / 'cross_validation.csv', rows(report))
+  figures.cross_validation(out / 'cross_validation.png', report)
+  return report
+
+
+def count(held: HeldOut) -> scores.Counts:
+  """Compares the predicted cells of a held-out image with its labels.
+
+  Pixels that are not valid count as background in both.
+  """
+  valid = held.image.valid
+  return scores.count(
+    np.where(valid, held.image.labels, 0), np.where(valid, held.predicted, 0)
+  )
+
+
+def figures_of(counts: scores.Counts) -> dict[str, Any]:
+  """Returns `scores.metrics`, and the mean F1 over IoU 0.5 to 0.9."""
+  return {'mean_f1': mean_f1(counts.match)} | scores.metrics(counts)
+
+
+def bootstrap(
+  counts: Sequence[scores.Counts], seed: int = 0
+) -> dict[str, tuple[float, float]]:
+  """Bounds the pooled metrics by resampling images.
+
+  The percentile interval (Efron 1979); of few images it is rather too narrow.
+  Cells of one image are no independent draws, so images are resampled and not
+  cells.
+
+  Args:
+    counts: Of each image.
+    seed: Of the resamples.
+
+  Returns:
+    Lower and upper bound of every metric, `f1.0.5` for that of an IoU.
+  """
+  rng = np.random.default_rng(seed)
+  drawn = []
+  for places in rng.integers(len(counts), size=(RESAMPLES, len(counts))):
+    drawn.append(flat(figures_of(scores.pool([counts[i] for i in places]))))
+  tail = 50 * (1 - LEVEL)
+  bounds = {}
+  for name in drawn[0]:
+    low, high = np.percentile([one[name] for one in drawn], [tail, 100 - tail])
+    bounds[name] = (float(low), float(high))
+  return bounds
+
+
+def flat(metrics: dict[str, Any]) -> dict[str, float]:
+  """Returns the metrics with those of every IoU as `name.iou`."""
+  found = {}
+  for name, value in metrics.items():
+    if isinstance(value, dict):
+      found.update({f'{name}.{iou}': one for iou, one in value.items()})
+    else:
+      found[name] = value
+  return found
+
+
+def rows(report: dict[str, Any]) -> list[dict[str, Any]]:
+  """Returns a row for each image, then those of all and of the bounds."""
+  listed = ['f1.0.5', 'f1.0.7', 'f1.0.9', 'mean_f1', *LISTED]
+  listed += ['true', 'predicted', *ERRORS]
+  named = [(name, flat(own)) for name, own in report['images'].items()]
+  named.append(('all', flat(report['pooled'])))
+  for i, bound in enumerate(('all, lower bound', 'all, upper bound')):
+    bounds = {name: both[i] for name, both in report['interval'].items()}
+    named.append((bound, bounds))
+  return [
+    {'image': name, **{metric: own[metric] for metric in listed}}
+    for name, own in named
+  ]
+
+
+def summary(report: dict[str, Any]) -> str:
+  """Says, for people, what was found."""
+  lines = [
+    f'{name}: F1 at IoU 0.5 {own["f1"]["0.5"]:.3f}, mean F1 '
+    f'{own["mean_f1"]:.3f}, '
+    + ', '.join(f'{kind} {own[kind]}' for kind in ERRORS)
+    for name, own in report['images'].items()
+  ]
+  low, high = report['interval']['mean_f1']
+  lines.append(
+    f'all {len(report["images"])} images: F1 at IoU 0.5 '
+    f'{report["pooled"]["f1"]["0.5"]:.3f}, mean F1 '
+    f'{report["pooled"]["mean_f1"]:.3f} ({low:.3f} to {high:.3f}, '
+    f'{100 * report["level"]:.0f} % bootstrap over images)'
+  )
+  return '\n'.join(lines)
+
+
+def _auc(held: HeldOut) -> float | None:
+  """The pixelwise area; None where all labelled pixels are of one class."""
+  truth, valid = held.image.labels > 0, held.image.valid
+  if truth[valid].all() or not truth[valid].any():
+    return None
+  return roc_curve(held.maps['foreground'], truth, valid).auc

@@ -1,0 +1,142 @@
+"""How the score grows with the number of training images."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from cellseg_jax.config import Config, ConfigError
+from cellseg_jax.datasets.load import load_whole, Splits
+from cellseg_jax.datasets.survey import survey
+from cellseg_jax.evaluation.assess import scalars
+from cellseg_jax.studies import curve, figures, tables
+from cellseg_jax.studies.runs import (
+  check_data,
+  config_of_run,
+  resolve_once,
+  run_once,
+  with_cells,
+)
+from cellseg_jax.training.results import read_evaluation
+
+
+def learning_curve(
+  config: Config, out: pathlib.Path, numbers: Sequence[int], seeds: int
+) -> dict[str, Any]:
+  """Trains on growing subsets; fits a curve to the scores.
+
+  Every seed has an order of the images of its own, the first n of which are its
+  subset of n, and its own initial weights and crops. Images without a labelled
+  cell are not used. The scores are those of
+  the validation images, on which the decoder's settings were chosen too, as
+  after every training.
+
+  Args:
+    config: Of the runs.
+    out: Folder for the runs and for `learning_curve.json`, `.csv` and `.png`.
+    numbers: Of images, increasing.
+    seeds: How many subsets of each number.
+
+  Returns:
+    What the JSON file holds: `runs`, `points` (mean, lowest and highest score
+    of each number), `fit` as `fit` returns, or None where there are fewer than
+    three numbers, and `one_more` as `one_more` returns, or None likewise.
+
+  Raises:
+    ConfigError: There are too few images, or they have changed since.
+    ConfigError, LabelError, TrainingError, Interrupted: As `train`.
+  """
+  splits = load_whole(config.data)
+  splits = dataclasses.replace(splits, train=tuple(with_cells(splits.train)))
+  _check(splits, numbers, config)
+  check_data(out, splits)
+  runs = [
+    _run(config, splits, chosen, seed, out)
+    for seed in range(seeds)
+    for chosen in subsets(splits, numbers, seed).values()
+  ]
+  report = {
+    'steps': config.training.steps,
+    'runs': runs,
+    **curve.describe(runs),
+  }
+  tables.write_json(out / 'learning_curve.json', report)
+  tables.write_csv(
+    out / 'learning_curve.csv',
+    [{**run, 'names': ' '.join(run['names'])} for run in runs],
+  )
+  figures.learning_curve(out / 'learning_curve.png', report)
+  return report
+
+
+def _run(
+  config: Config,
+  splits: Splits,
+  chosen: Sequence[str],
+  seed: int,
+  out: pathlib.Path,
+) -> dict[str, Any]:
+  """Trains on the chosen images; returns a row of the table."""
+  images = [image for image in splits.train if image.name in chosen]
+  resolved = resolve_once(config, images, splits.pixel_size)
+  workdir = out / 'runs' / f'images{len(chosen)}-seed{seed}'
+  run_once(
+    config_of_run(resolved, chosen, config.training.seed + seed), workdir
+  )
+  evaluation = read_evaluation(workdir / 'evaluation.json')['validation']
+  return {
+    'images': len(images),
+    'seed': seed,
+    'cells': int(survey(images).areas.size),
+    **scalars(evaluation),
+    'names': list(chosen),
+  }
+
+
+def subsets(
+  splits: Splits, numbers: Sequence[int], seed: int
+) -> dict[int, list[str]]:
+  """Returns the names of growing subsets, each within the next."""
+  names = [image.name for image in splits.train]
+  order = np.random.default_rng(seed).permutation(len(names))
+  return {n: sorted(names[i] for i in order[:n]) for n in numbers}
+
+
+def summary(report: Mapping[str, Any]) -> str:
+  """Says, for people, what was found."""
+  lines = [
+    f'{point["images"]} images: mean F1 {point["mean"]:.3f} '
+    f'({point["lowest"]:.3f} to {point["highest"]:.3f})'
+    for point in report['points']
+  ]
+  if report['fit'] is None:
+    lines.append('A curve takes three numbers of images at least')
+    return '\n'.join(lines)
+  fitted, more = report['fit'], report['one_more']
+  spread = ''
+  if 'lowest' in more:
+    spread = f' ({more["lowest"]:+.4f} to {more["highest"]:+.4f} by seed)'
+  lines.append(
+    f'Fitted: {fitted["a"]:.3f} - {fitted["b"]:.3f} n^-{fitted["c"]:.2f}; '
+    f'image {more["to"]} should bring {more["gain"]:+.4f}{spread}'
+  )
+  return '\n'.join(lines)
+
+
+def _check(splits: Splits, numbers: Sequence[int], config: Config) -> None:
+  """Refuses numbers that leave no image to score a run on."""
+  there = len(splits.train)
+  most = there if splits.validation else there - 1
+  if numbers[-1] <= most:
+    return
+  if splits.validation:
+    raise ConfigError(
+      f'--images asks for {numbers[-1]} images, but there are {there} in split '
+      f'{config.data.train_split!r}'
+    )
+  raise ConfigError(
+    f'--images asks for {numbers[-1]} of {there} images and leaves none to '
+    f'score on; ask for at most {most}, or give validation images'
+  )

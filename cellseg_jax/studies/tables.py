@@ -1,0 +1,35 @@
+"""What a study found, as JSON and as CSV."""
+
+from collections.abc import Mapping, Sequence
+import csv
+import io
+import json
+import pathlib
+from typing import Any
+
+from cellseg_jax.serialization import replace_text
+
+
+def write_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
+  """Writes plain values, whole or not at all."""
+  replace_text(path, json.dumps(values, indent=1) + '\n')
+
+
+def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Writes a row each, whole or not at all.
+
+  Args:
+    path: File to write.
+    rows: At least one, all of the same columns; floats are rounded to six
+      digits.
+  """
+  text = io.StringIO()
+  writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
+  writer.writeheader()
+  for row in rows:
+    writer.writerow({name: _shown(value) for name, value in row.items()})
+  replace_text(path, text.getvalue())
+
+
+def _shown(value: Any) -> Any:
+  return f'{value:.6g}' if isinstance(value, float) else value
