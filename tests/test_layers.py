@@ -15,8 +15,7 @@ LAYERS = (
   ),
   ('datasets', 'model'),
   ('training', 'inference', 'evaluation'),
-  ('export', 'cluster', 'report'),
-  ('studies',),
+  ('export', 'cluster', 'report', 'studies'),
   ('cli', 'run_train'),
 )
 

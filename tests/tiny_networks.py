@@ -62,6 +62,8 @@ def use_a_line(monkeypatch):
   monkeypatch.setattr(fcn, 'init', lambda key, config, channels: LINE)
   monkeypatch.setattr(fcn, 'apply', apply)
   monkeypatch.setattr(fcn, 'apply_train', apply_train)
+  monkeypatch.setattr(fcn, 'last_layer', lambda params: params)
+  monkeypatch.setattr(fcn, 'with_last_layer', lambda params, last: last)
 
 
 def use_squares(monkeypatch):

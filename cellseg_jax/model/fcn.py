@@ -231,6 +231,18 @@ def apply(
   return logits
 
 
+def last_layer(params: Mapping[str, Any]) -> dict[str, jax.Array]:
+  """Returns the parameters from which the logits are linear."""
+  return {name: params['head'][name] for name in ('kernel', 'bias')}
+
+
+def with_last_layer(
+  params: Mapping[str, Any], last: Mapping[str, jax.Array]
+) -> dict[str, Any]:
+  """Returns the parameters with others of the last layer."""
+  return {**params, 'head': {**params['head'], **last}}
+
+
 def _folded(
   params: Mapping[str, Any], stats: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from cellseg_jax.images.targets import resample_labels
 from cellseg_jax.inference.ensemble import ensemble
 from cellseg_jax.studies import disagreement, figures, tables
 from cellseg_jax.studies.held_out import HeldOut, leave_one_out
-from cellseg_jax.studies.losses import pixel_losses
-from cellseg_jax.studies.suspects import find_suspects, rank, Suspect
+from cellseg_jax.studies.losses import gradient_norms, pixel_losses
+from cellseg_jax.studies.suspects import measure, rank, regions, Suspect
 
 # What is drawn; the files list all.
 DRAWN = 45
@@ -65,11 +65,14 @@ def suspects_of(held: HeldOut) -> list[Suspect]:
   """
   labels = held.image.labels
   shape = resampled_shape(labels.shape, held.model.config.data.resample)
-  found = find_suspects(
+  found = regions(
+    resample_labels(labels, shape), resample_labels(held.predicted, shape)
+  )
+  suspects = measure(
     held.image.name,
-    resample_labels(labels, shape),
-    resample_labels(held.predicted, shape),
+    found,
     *pixel_losses(held.model, held.image),
+    gradient_norms(held.model, held.image, found),
   )
   scale = np.divide(labels.shape, shape)
   return [
@@ -79,7 +82,7 @@ def suspects_of(held: HeldOut) -> list[Suspect]:
       column=round(suspect.column * scale[1], 1),
       area=round(suspect.area * scale.prod()),
     )
-    for suspect in found
+    for suspect in suspects
   ]
 
 

@@ -21,16 +21,40 @@ COVERED = 0.5
 MARGIN = 3
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Region:
+  """The pixels that are looked at for one cell.
+
+  Attributes:
+    kind: 'label', or 'unlabelled' for a predicted cell without a label.
+    value: Of the cell in the label image, or in the predicted one.
+    box: Rows and columns of its rectangle.
+    inside: bool, the shape of the box: the cell and its margin.
+    row: Of the cell's middle, in pixels.
+    column: Likewise.
+    area: The cell's pixels, without the margin.
+  """
+
+  kind: str
+  value: int
+  box: tuple[slice, slice]
+  inside: np.ndarray
+  row: float
+  column: float
+  area: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Suspect:
   """A labelled cell, or a predicted one without a label.
 
   Attributes:
     image: Name of the image.
-    kind: 'label', or 'unlabelled' for a predicted cell without a label.
-    value: Of the cell in the label image, or in the predicted one.
+    kind: As a region has it.
+    value: Likewise.
     loss: Weighted loss of its region, added up over the network's pixels.
     mean_loss: The same over the weight of the region.
+    gradient_norm: Of that loss, by the parameters of the last layer.
     row: Of the cell's middle, in pixels of the image.
     column: Likewise.
     area: Its pixels in the image.
@@ -41,34 +65,24 @@ class Suspect:
   value: int
   loss: float
   mean_loss: float
+  gradient_norm: float
   row: float
   column: float
   area: int
 
 
-def find_suspects(
-  name: str,
-  labels: np.ndarray,
-  predicted: np.ndarray,
-  loss: np.ndarray,
-  weight: np.ndarray,
-  margin: int = MARGIN,
-) -> list[Suspect]:
-  """Measures every labelled cell and every predicted cell without a label.
+def regions(
+  labels: np.ndarray, predicted: np.ndarray, margin: int = MARGIN
+) -> list[Region]:
+  """Returns every labelled cell and every predicted cell without a label.
 
-  A pixel of a predicted cell without a label counts for that one alone, not
-  also for a labelled cell beside it.
+  A pixel of a predicted cell without a label belongs to that one alone, not
+  also to a labelled cell beside it.
 
   Args:
-    name: Of the image.
     labels: int (H, W); 0 is background.
     predicted: int (H, W), the cells of a model that did not train on it.
-    loss: Float (H, W), each pixel's loss.
-    weight: Float (H, W), each pixel's weight; 0 where nobody labelled.
     margin: Pixels around a cell.
-
-  Returns:
-    In no order; cells without a pixel of weight are left out.
   """
   alone = without_label(labels, predicted)
   taken = np.isin(predicted, alone) & (labels == 0)
@@ -81,27 +95,54 @@ def find_suspects(
     for value in values:
       box = _grown(boxes[value - 1], margin)
       cell = cells[box] == value
-      region = ndimage.distance_transform_edt(~cell) <= margin
+      inside = ndimage.distance_transform_edt(~cell) <= margin
       if kind == 'label':
-        region &= cell | ~taken[box]
-      own = weight[box] * region
-      if own.sum() > 0:
-        total = (own * loss[box]).sum()
-        corner = np.array([side.start for side in box])
-        middle = corner + np.argwhere(cell).mean(0)
-        found.append(
-          Suspect(
-            image=name,
-            kind=kind,
-            value=int(value),
-            loss=float(total),
-            mean_loss=float(total / own.sum()),
-            row=float(middle[0]),
-            column=float(middle[1]),
-            area=int(cell.sum()),
-          )
-        )
+        inside &= cell | ~taken[box]
+      corner = np.array([side.start for side in box])
+      row, column = map(float, corner + np.argwhere(cell).mean(0))
+      area = int(cell.sum())
+      found.append(Region(kind, int(value), box, inside, row, column, area))
   return found
+
+
+def measure(
+  name: str,
+  found: Sequence[Region],
+  loss: np.ndarray,
+  weight: np.ndarray,
+  gradient_norms: np.ndarray,
+) -> list[Suspect]:
+  """Adds up what the labels cost in each region.
+
+  Args:
+    name: Of the image.
+    found: Its regions.
+    loss: Float (H, W), each pixel's loss.
+    weight: Float (H, W), each pixel's weight; 0 where nobody labelled.
+    gradient_norms: Float, one a region.
+
+  Returns:
+    In no order; regions without a pixel of weight are left out.
+  """
+  suspects = []
+  for region, norm in zip(found, gradient_norms, strict=True):
+    own = weight[region.box] * region.inside
+    if own.sum() > 0:
+      total = (own * loss[region.box]).sum()
+      suspects.append(
+        Suspect(
+          image=name,
+          kind=region.kind,
+          value=region.value,
+          loss=float(total),
+          mean_loss=float(total / own.sum()),
+          gradient_norm=float(norm),
+          row=region.row,
+          column=region.column,
+          area=region.area,
+        )
+      )
+  return suspects
 
 
 def without_label(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
