@@ -8,6 +8,7 @@ import pytest
 from tiny_networks import use_a_line
 from tiny_sets import cells, write_folder
 
+from benchmarks import next_image
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.images import formats
 from cellseg_jax.model import fcn
@@ -133,6 +134,28 @@ def test_a_learning_curve_grows_one_subset_into_the_next(tmp_path):
   assert rows[2]['names'] == 'a b c'
   assert (tmp_path / 'out' / 'runs' / 'images2-seed0').is_dir()
   assert formats.read_image(tmp_path / 'out' / 'learning_curve.png').size
+
+
+def test_every_other_image_is_added_once_to_see_what_the_choice_is_worth(
+  tmp_path,
+):
+  write_folder(tmp_path / 'set' / 'train', list('abcde'))
+  write_folder(tmp_path / 'set' / 'validation', ['f'])
+  config, out = config_on(tmp_path / 'set'), tmp_path / 'out'
+  found = next_image.repeat(config, out, labelled=3, seed=1)
+  others = set('abcde') - set(found['labelled'])
+  assert len(found['labelled']) == 3
+  assert set(found['scores']) == set(found['ranked']) == others
+  for name in others:
+    ran = load(out / 'runs' / name / 'config.json')
+    assert set(ran.data.train_images.split(',')) == {*found['labelled'], name}
+  found['scores'] = dict(zip(found['ranked'], (0.5, 0.25), strict=True))
+  assert next_image.describe(found) == {
+    'chosen': 0.5,
+    'random': 0.375,
+    'best': 0.5,
+    'worst': 0.25,
+  }
 
 
 def test_too_few_images_are_refused(tmp_path):
