@@ -28,11 +28,6 @@ def test_the_examples_run(monkeypatch):
   names = {}
   for block in re.findall(r'```python\n(.*?)```', README.read_text(), re.S):
     exec(block, names)
-  assert len(loaded) == 3
-  cell_count = int(names['labels'].max())
-  assert cell_count == int(names['cells'].count) > 5
-  movie = np.stack([cells(0)[0], cells(1)[0]])
-  counts = names['cells_over_time'](model, movie)
-  assert counts.tolist() == [cell_count] * 2
-  assert (np.asarray(names['influence'])[names['inside']] != 0).any()
-  assert (names['doubt'] == 0).all()
+  assert loaded == ['runs/cells']
+  assert int(names['labels'].max()) == int(names['cells'].count) > 5
+  assert names['probability'].shape == names['labels'].shape
