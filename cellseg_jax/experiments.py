@@ -120,7 +120,6 @@ def cells() -> Config:
       offset=0.1,
       gamma=1.5,
       blur=1.5,
-      noise=0.1,
       centred=0.5,
     ),
     model=ModelConfig(

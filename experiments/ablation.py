@@ -18,7 +18,6 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
   'no_elastic': {'augmentation': {'elastic': 0.0}},
   'no_intensity': {'augmentation': {'gain': 1.0, 'offset': 0.0, 'gamma': 1.0}},
   'no_blur': {'augmentation': {'blur': 0.0}},
-  'no_noise': {'augmentation': {'noise': 0.0}},
   'no_centring': {'augmentation': {'centred': 0.0}},
   'no_edge_weight': {'targets': {'edge_weight': 1.0}},
   'no_average': {'optimizer': {'average': 0.0}},
@@ -28,6 +27,7 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
   'no_centre': {'decoding': {'centre_share': 0.0}},
   'no_valley': {'targets': {'valley': 0}},
   # Added, or in its place.
+  'noise': {'augmentation': {'noise': 0.1}},
   'gap': {'targets': {'gap': 1}},
   'turns': {'decoding': {'turns': True}},
   'weight_decay': {'optimizer': {'weight_decay': 0.05}},
