@@ -6,6 +6,7 @@ import concurrent.futures
 import errno
 import os
 import pathlib
+import threading
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -26,6 +27,18 @@ class Array(Protocol):
   def __getitem__(self, slices: Any, /) -> Any: ...
 
   def __setitem__(self, slices: Any, block: Any, /) -> None: ...
+
+
+class Each(Protocol):
+  """Computes every item, somewhere, and gives the results in order.
+
+  `in_turn` in threads of this process; others need what `compute` holds and
+  what it returns to be such that it can be sent to another process.
+  """
+
+  def __call__(
+    self, compute: Callable[[Item], Result], items: Iterable[Item], /
+  ) -> Iterator[Result]: ...
 
 
 class Box(NamedTuple):
@@ -117,6 +130,25 @@ def in_turn(
     finally:
       for future in under_way:
         future.cancel()
+
+
+class OneAtATime:
+  """An array of which one block is written at a time, whoever writes them.
+
+  Blocks of a compressed array may share a chunk, which is read, changed and
+  written again.
+  """
+
+  def __init__(self, array: Array) -> None:
+    self.array, self._lock = array, threading.Lock()
+    self.shape, self.dtype = array.shape, array.dtype
+
+  def __getitem__(self, slices: Any) -> Any:
+    return self.array[slices]
+
+  def __setitem__(self, slices: Any, block: Any) -> None:
+    with self._lock:
+      self.array[slices] = block
 
 
 class Scratch:

@@ -1,6 +1,6 @@
 """One image file: its pixels read, its cells found; see also `outputs`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import math
@@ -19,7 +19,6 @@ from cellseg_jax.inference.filters import filter_blocks, filter_labels, Filters
 from cellseg_jax.inference.large import scratch_images, segment_large_maps
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
-from cellseg_jax.inference.predict_large import Compute, compute_tiles
 
 # Pixels of the network's input above which an image is seen tile by tile.
 WHOLE = 2**22
@@ -74,6 +73,21 @@ class Found:
   probability: Array
 
 
+@contextlib.contextmanager
+def opened(
+  path: pathlib.Path, options: Options, channels: int
+) -> Iterator[Sequence[Frame]]:
+  """Opens a file; its frames are read where they are indexed.
+
+  Raises:
+    ImageFileError: As `load`.
+  """
+  with open_image(
+    path, options.axes, scene=options.scene, max_pixels=options.max_pixels
+  ) as source:
+    yield select(source, options.selection, channels)
+
+
 def load(path: pathlib.Path, options: Options, channels: int) -> Loaded:
   """Opens a file, and reads it unless it is large.
 
@@ -81,12 +95,7 @@ def load(path: pathlib.Path, options: Options, channels: int) -> Loaded:
     ImageFileError: It cannot be read, or what is wanted of it is not there.
   """
   with contextlib.ExitStack() as stack:
-    source = stack.enter_context(
-      open_image(
-        path, options.axes, scene=options.scene, max_pixels=options.max_pixels
-      )
-    )
-    frames = select(source, options.selection, channels)
+    frames = stack.enter_context(opened(path, options, channels))
     pixels: list[Any] = list(frames)
     if count_pixels(frames) <= HELD:
       pixels = [np.asarray(frame) for frame in frames]
@@ -111,19 +120,8 @@ def is_small(model: Model, frame: Frame) -> bool:
   return pixels * model.config.data.resample**2 <= WHOLE
 
 
-def find(
-  model: Model,
-  loaded: Loaded,
-  options: Options,
-  compute: Callable[[int], Compute] = lambda number: compute_tiles,
-) -> list[Found]:
+def find(model: Model, loaded: Loaded, options: Options) -> list[Found]:
   """Finds the cells of every frame.
-
-  Args:
-    model: As `load_model` returns.
-    loaded: The file.
-    options: How.
-    compute: By a frame's number, what computes the tiles of a large one.
 
   Raises:
     ValueError: The image does not fit the model, or its scale is impossible.
@@ -133,16 +131,12 @@ def find(
   frames = loaded.frames
   shape = (frames[0].shape[0], frames[0].shape[1])
   model = fitted(model, frames[0], options)
-  if options.extras and math.prod(shape) > MOST_EXPORTED:
-    raise ValueError(
-      f'an image of {shape[0]}x{shape[1]} pixels is too large for '
-      f'{", ".join(options.extras)}; leave that out'
-    )
+  check_extras(shape, options)
   new_image = loaded.resources.enter_context(scratch_images(shape, None))
   whole = is_small(model, frames[0])
   held = count_pixels(frames) <= HELD
   found = []
-  for number, pixels in enumerate(loaded.pixels):
+  for pixels in loaded.pixels:
     if whole:
       one = _find_whole(model, np.asarray(pixels), options.filters)
       if not held:
@@ -153,16 +147,25 @@ def find(
         )
     else:
       labels, confidence, maps = segment_large_maps(
-        model,
-        pixels,
-        new_image(np.int32),
-        new_image=new_image,
-        compute=compute(number),
+        model, pixels, new_image(np.int32), new_image=new_image
       )
       confidence = filter_blocks(labels, confidence, options.filters)
       one = Found(labels, confidence, maps['foreground'])
     found.append(one)
   return found
+
+
+def check_extras(shape: tuple[int, int], options: Options) -> None:
+  """Refuses pictures and exports of what is too large for them.
+
+  Raises:
+    ValueError: There are more than `MOST_EXPORTED` pixels.
+  """
+  if options.extras and math.prod(shape) > MOST_EXPORTED:
+    raise ValueError(
+      f'an image of {shape[0]}x{shape[1]} pixels is too large for '
+      f'{", ".join(options.extras)}; leave that out'
+    )
 
 
 def count_pixels(frames: Sequence[Frame]) -> int:
