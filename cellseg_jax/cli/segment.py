@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 import contextlib
+import functools
 import pathlib
 import sys
 from typing import Any, TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import Any, TYPE_CHECKING
 from cellseg_jax.cli import process, segment_options
 
 if TYPE_CHECKING:
+  from cellseg_jax.cluster.tasks import Cluster
   from cellseg_jax.inference.batch import Job, Outcome
   from cellseg_jax.inference.files import Options
   from cellseg_jax.inference.predict import Model
@@ -43,8 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 2
   _say_what_is_left(len(jobs), len(todo), again)
   try:
-    with _outcomes(arguments, model, todo, options, common) as outcomes:
-      failed = _segment(outcomes, out, len(todo), arguments.list_below)
+    with _outcomes(arguments, model, todo, options, common) as (
+      outcomes,
+      cluster,
+    ):
+      failed = _segment(outcomes, out, len(todo), arguments.list_below, cluster)
     batch.merge(out)
   except KeyboardInterrupt:
     print(
@@ -69,21 +74,22 @@ def _outcomes(
   todo: list['Job'],
   options: 'Options',
   common: str,
-) -> Iterator[Iterator['Outcome']]:
-  """Gives what becomes of the files, here or on a cluster."""
+) -> Iterator[tuple[Iterator['Outcome'], 'Cluster | None']]:
+  """Gives what becomes of the files, here or on a cluster, and that."""
   from cellseg_jax.cluster import connect
   from cellseg_jax.inference import batch
 
   out = pathlib.Path(arguments.out)
   if not arguments.dask or not todo:
-    yield batch.segment_files(model, todo, out, options, common)
+    yield batch.segment_files(model, todo, out, options, common), None
     return
-  from cellseg_jax.cluster import segment
+  from cellseg_jax.cluster import segment, tasks, work
 
-  work = segment.Work(tuple(arguments.model), out, options, common)
+  of_run = work.Work(tuple(arguments.model), out, options, common)
   with connect.connected(arguments.dask, process.prepare) as client:
-    print(f'cluster: {client.dashboard_link}', flush=True)
-    yield segment.segment_files(client, model, todo, work)
+    print(f'dashboard of the cluster: {client.dashboard_link}', flush=True)
+    cluster = tasks.Cluster(client)
+    yield segment.segment_files(cluster, model, todo, of_run), cluster
 
 
 def _prepare(
@@ -120,6 +126,7 @@ def _segment(
   out: pathlib.Path,
   count: int,
   list_below: float,
+  cluster: 'Cluster | None',
 ) -> list[str]:
   """Prints what becomes of each file; returns those that failed."""
   from cellseg_jax.progress import progress_bar
@@ -127,6 +134,8 @@ def _segment(
   failed, pixels = [], 0
   # Where the output is no terminal, a line a file is enough.
   with progress_bar(count, 'segmenting', 'files', lines=False) as bar:
+    if cluster:
+      cluster.watch = functools.partial(_show_tasks, bar)
     for outcome in outcomes:
       record = outcome.record
       if record.status == 'failed':
@@ -145,8 +154,15 @@ def _segment(
       pixels += outcome.pixels
       bar.update()
       seconds = bar.format_dict['elapsed']
-      bar.set_postfix_str(f'{pixels / 1e6 / max(seconds, 1e-3):.2f} MP/s')
+      speed = f'{pixels / 1e6 / max(seconds, 1e-3):.2f} MP/s'
+      threads = f' on {cluster.threads} threads' if cluster else ''
+      bar.set_postfix_str(f'{speed}{threads}')
   return failed
+
+
+def _show_tasks(bar: Any, done: int, total: int) -> None:
+  """Shows how far the cluster is with the blocks of a large file."""
+  bar.set_postfix_str(f'block {done} of {total or "?"}')
 
 
 def _list_unsure(

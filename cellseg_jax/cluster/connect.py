@@ -57,7 +57,7 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
           distributed.LocalCluster(
             n_workers=int(local[1] or _cores()),
             threads_per_worker=1,
-            dashboard_address=':0',
+            dashboard_address='127.0.0.1:0',  # For this machine alone.
           )
         )
       else:
@@ -65,13 +65,24 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
       client = stack.enter_context(distributed.Client(at, timeout=_SECONDS))
     except (OSError, ValueError) as error:
       raise ClusterError(f'no cluster at {address}: {error}') from error
-    client.register_plugin(_setup(distributed, prepare, pin=bool(local)))
-    yield client
+    setup = _setup(distributed, prepare, pin=bool(local))
+    try:
+      client.register_plugin(setup)
+    except (OSError, ImportError) as error:
+      raise ClusterError(
+        f'a worker of {address} cannot be made ready ({error}); all machines '
+        'must have the same version of this package, and see the same folders'
+      ) from error
+    try:
+      yield client
+    finally:
+      with contextlib.suppress(OSError):  # Perhaps the cluster is gone.
+        client.unregister_worker_plugin(setup.name)
+      _quiet(logging.ERROR)  # That workers are slow to end concerns nobody.
 
 
 def _setup(distributed: Any, prepare: Callable[[], Any], pin: bool) -> Any:
   """Makes the plugin that readies a worker, one that is started anew, too."""
-
   here = os.getcwd()
 
   class Setup(distributed.WorkerPlugin):
@@ -79,17 +90,21 @@ def _setup(distributed: Any, prepare: Callable[[], Any], pin: bool) -> Any:
 
     def setup(self, worker: Any) -> None:
       _quiet()
+      self.before = os.getcwd()
       os.chdir(here)
       if pin:
         _keep_to_core(int(worker.name))
       prepare()
 
+    def teardown(self, worker: Any) -> None:
+      os.chdir(self.before)
+
   return Setup()
 
 
-def _quiet() -> None:
+def _quiet(level: int = logging.WARNING) -> None:
   """Silences what Dask tells of every connection."""
-  logging.getLogger('distributed').setLevel(logging.WARNING)
+  logging.getLogger('distributed').setLevel(level)
 
 
 def _keep_to_core(number: int) -> None:

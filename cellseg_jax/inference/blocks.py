@@ -18,13 +18,17 @@ Item = TypeVar('Item')
 Result = TypeVar('Result')
 
 
-class Array(Protocol):
-  """An image that is read and written by slices: NumPy, Zarr, `Scratch`."""
+class Readable(Protocol):
+  """An image that is read by slices."""
 
   @property
   def shape(self) -> tuple[int, int]: ...
 
   def __getitem__(self, slices: Any, /) -> Any: ...
+
+
+class Array(Readable, Protocol):
+  """An image that is read and written by slices: NumPy, Zarr, `Scratch`."""
 
   def __setitem__(self, slices: Any, block: Any, /) -> None: ...
 
@@ -77,7 +81,7 @@ def cut(shape: tuple[int, int], size: tuple[int, int]) -> list[Box]:
   ]
 
 
-def read_framed(image: Array, box: Box, frame: int) -> np.ndarray:
+def read_framed(image: Readable, box: Box, frame: int) -> np.ndarray:
   """Reads a block with `frame` more pixels on every side.
 
   Args:

@@ -22,6 +22,7 @@ from cellseg_jax.inference.blocks import (
   Each,
   in_turn,
   read_framed,
+  Readable,
 )
 from cellseg_jax.inference.cleanup import clean, Labels
 from cellseg_jax.inference.numbered import Numbered
@@ -140,7 +141,7 @@ def decode(
 
 
 def decode_blocks(
-  maps: Mapping[str, Array],
+  maps: Mapping[str, Readable],
   config: DecodingConfig,
   settings: Settings,
   block: tuple[int, int],
@@ -186,7 +187,7 @@ def decode_blocks(
 
 
 def _separate(
-  maps: Mapping[str, Array],
+  maps: Mapping[str, Readable],
   method: str,
   settings: Settings,
   boxes: Sequence[Box],

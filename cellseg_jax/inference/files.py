@@ -14,7 +14,7 @@ from cellseg_jax.images.frames import Frame
 from cellseg_jax.images.selection import select, Selection
 from cellseg_jax.images.source import open_image
 from cellseg_jax.inference import scale
-from cellseg_jax.inference.blocks import Array
+from cellseg_jax.inference.blocks import Array, Readable
 from cellseg_jax.inference.filters import filter_blocks, filter_labels, Filters
 from cellseg_jax.inference.large import scratch_images, segment_large_maps
 from cellseg_jax.inference.on_host import segment_image
@@ -70,7 +70,7 @@ class Found:
 
   labels: Array
   confidence: np.ndarray
-  probability: Array
+  probability: Readable
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from cellseg_jax.inference.blocks import (
   Each,
   in_turn,
   OneAtATime,
+  Readable,
   Scratch,
 )
 from cellseg_jax.inference.confidence import Totals
@@ -194,7 +195,7 @@ def scratch_images(
 
 
 def decode_large(
-  maps: Mapping[str, Array],
+  maps: Mapping[str, Readable],
   config: DecodingConfig,
   settings: Settings,
   out: Any,

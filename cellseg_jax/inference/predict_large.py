@@ -63,7 +63,7 @@ ALL_TURNS = tuple(
 )
 
 
-Limits = tuple[jax.Array, jax.Array]
+Limits = tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]
 
 
 class Tile(NamedTuple):
@@ -138,7 +138,8 @@ def tiles_of(
   """
   tiles = []
   for turn in _turns(model):
-    limits = intensity_range(model, image, turn, each)
+    low, span = intensity_range(model, image, turn, each)
+    limits = np.asarray(low), np.asarray(span)
     size = turn.size(image.shape)
     small = normalize.resampled_shape(size, model.config.data.resample)
     rows, columns = (
