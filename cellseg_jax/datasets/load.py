@@ -1,6 +1,6 @@
 """Loads the labelled images of a run: what to train on, what to choose on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 import numpy as np
@@ -44,6 +44,8 @@ class Splits:
     validation_source: Where those come from, as text for people.
     warnings: What to tell the user before training, one kind each.
     digest: SHA-256 (hex) of all files and settings behind the prepared copy.
+    files: SHA-256 (hex) of every file that these images come from, by its path
+      in `data.path`.
     pixel_size: Side of a training image's pixel in um; 0 if the files do not
       say, or do not agree.
   """
@@ -53,6 +55,7 @@ class Splits:
   validation_source: str
   warnings: tuple[str, ...]
   digest: str
+  files: Mapping[str, str]
   pixel_size: float = 0.0
 
 
@@ -70,7 +73,7 @@ def load(data: DataConfig) -> Splits:
     ConfigError: Names the field that the files do not bear out.
     LabelError: Names the files that cannot be trained on, and their faults.
   """
-  builder, digest = prepare(BUILDERS[data.dataset], data)
+  builder, digest, files = prepare(BUILDERS[data.dataset], data)
   names = tuple(builder.info.splits)
   _require_split('train_split', data.train_split, names)
   train = _read(builder, data.train_split)
@@ -101,6 +104,7 @@ def load(data: DataConfig) -> Splits:
     source,
     warnings,
     digest,
+    {**files[''], **files[data.train_split], **files.get(chosen, {})},
     _pixel_size(BUILDERS[data.dataset], data),
   )
 

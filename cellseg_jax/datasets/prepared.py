@@ -4,25 +4,39 @@ The digest covers everything that a copy was made from, so a changed file is
 never used in its old form.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import hashlib
 import io
 import os
 import pathlib
 import tempfile
+from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 
 from cellseg_jax.cache import user_cache
 from cellseg_jax.config import ConfigError, DataConfig
-from cellseg_jax.datasets.builder import LabelledImages
+from cellseg_jax.datasets.builder import LabelledImages, Listing
 
 
-def prepare(
-  builder: type[LabelledImages], data: DataConfig
-) -> tuple[LabelledImages, str]:
-  """Returns a builder whose copy is prepared, and the digest it is kept under.
+class Prepared(NamedTuple):
+  """A prepared copy.
+
+  Attributes:
+    builder: Reads it.
+    digest: SHA-256 (hex) of all it was made from, under which it is kept.
+    files: Of each split the SHA-256 (hex) of every file, by its path in
+      `data.path`; those that all splits depend on are in ''.
+  """
+
+  builder: LabelledImages
+  digest: str
+  files: Mapping[str, Mapping[str, str]]
+
+
+def prepare(builder: type[LabelledImages], data: DataConfig) -> Prepared:
+  """Prepares a copy of a data set, unless there is one of just these files.
 
   The copy is made in a folder of its own and moved into place when it is
   whole: a killed preparation leaves nothing that is used later, and of two at
@@ -32,7 +46,9 @@ def prepare(
     ConfigError: The files or the cache are not where the config says.
     LabelError: Names every file that cannot be trained on, and its fault.
   """
-  digest = _digest(builder, data)
+  listing = builder.listing(data)
+  contents = _contents(listing)
+  digest = _digest(builder, data, listing, contents)
   root = cache_folder(data)
   final = root / f'{builder.name}-{digest[:32]}'
   if not final.is_dir():
@@ -48,7 +64,11 @@ def prepare(
       except OSError:
         if not final.is_dir():  # Else another process was first.
           raise
-  return builder(data=data, data_dir=final), digest
+  files = {
+    split: {_shown(path, data): contents[path].hex() for path in paths}
+    for split, paths in _paths(listing).items()
+  }
+  return Prepared(builder(data=data, data_dir=final), digest, files)
 
 
 def cache_folder(data: DataConfig) -> pathlib.Path:
@@ -73,9 +93,39 @@ def cache_folder(data: DataConfig) -> pathlib.Path:
   return root
 
 
-def _digest(builder: type[LabelledImages], data: DataConfig) -> str:
+def _paths(listing: Listing) -> dict[str, list[pathlib.Path]]:
+  """Returns the files of every split; in '' those that all depend on."""
+  paths = {'': [*listing.files]}
+  for split, pairs in listing.splits.items():
+    paths[split] = [path for pair in pairs for path in pair.files]
+  return paths
+
+
+def _shown(path: pathlib.Path, data: DataConfig) -> str:
+  """Returns a file's path in the folder of the set, or else its name."""
+  if data.path and path.is_relative_to(data.path):
+    return path.relative_to(data.path).as_posix()
+  return path.name
+
+
+def _contents(listing: Listing) -> dict[pathlib.Path, bytes]:
+  """Returns the SHA-256 of every file that a set is made from."""
+  found = {}
+  for path in {path for paths in _paths(listing).values() for path in paths}:
+    found[path] = b'absent'  # Or a pipe; reading the pair will say so.
+    if path.is_file():
+      with open(path, 'rb') as file:
+        found[path] = hashlib.file_digest(file, 'sha256').digest()
+  return found
+
+
+def _digest(
+  builder: type[LabelledImages],
+  data: DataConfig,
+  listing: Listing,
+  contents: Mapping[pathlib.Path, bytes],
+) -> str:
   """Digests the set's files, names, splits and the settings that matter."""
-  listing = builder.listing(data)
   settings = (data.channels, data.ignore_value, data.binary_labels)
   digest = hashlib.sha256(
     repr((builder.name, str(builder.VERSION), settings)).encode()
@@ -86,11 +136,7 @@ def _digest(builder: type[LabelledImages], data: DataConfig) -> str:
   for split, name, files in entries:
     digest.update(repr((split, name, len(files))).encode())
     for path in files:
-      try:
-        content = hashlib.sha256(path.read_bytes()).digest()
-      except FileNotFoundError:
-        content = b'absent'  # Reading the pair will say so.
-      digest.update(path.name.encode() + content)
+      digest.update(path.name.encode() + contents[path])
   digest.update(repr(listing.warnings).encode())
   return digest.hexdigest()
 

@@ -44,9 +44,9 @@ class PublicSet(  # type: ignore[call-arg]  # TFDS has the keyword.
 
   @classmethod
   def require(cls, *paths: pathlib.Path) -> None:
-    """Raises ConfigError unless all of `paths` exist."""
+    """Raises ConfigError unless all of `paths` are files or folders."""
     for path in paths:
-      if not path.exists():
+      if not (path.is_file() or path.is_dir()):
         raise cls.missing(path)
 
 

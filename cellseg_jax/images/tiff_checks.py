@@ -14,8 +14,7 @@ from cellseg_jax.images.expansion import check_expansion
 
 _MOST_PAGES = 2**18
 
-# Codecs that `expansion` knows. Given the size, imagecodecs keeps to it with
-# the others that have none of their own, such as LZW.
+# Codecs that `expansion` knows.
 _COMPRESSION = tifffile.COMPRESSION
 _KINDS = {
   _COMPRESSION.ADOBE_DEFLATE: 'zlib',
@@ -28,6 +27,10 @@ _KINDS = {
   _COMPRESSION.APERIO_JP2000_YCBC: 'jpeg2000',
   _COMPRESSION.APERIO_JP2000_RGB: 'jpeg2000',
 }
+
+
+# Those that do not say in their data how large an image is.
+_WITHOUT_SIZE = ('zlib', 'lzma', 'zstd')
 
 
 def check_pages(tiff: tifffile.TiffFile) -> None:
@@ -132,7 +135,7 @@ def bound_decoder(page: tifffile.TiffPage) -> None:
   """
   kinds: Any = _KINDS
   kind = kinds.get(page.compression)
-  if kind is None:
+  if kind is None or (kind in _WITHOUT_SIZE and _keeps_to_size(page)):
     return
   decode = page.decode
   expected = math.prod(page.chunks) * np.dtype(page.dtype).itemsize
@@ -145,3 +148,12 @@ def bound_decoder(page: tifffile.TiffPage) -> None:
     return decode(data, *arguments, **options)
 
   page.decode = bounded
+
+
+def _keeps_to_size(page: tifffile.TiffPage) -> bool:
+  """Whether no more is decoded than asked for: by imagecodecs, if installed.
+
+  What Python has of its own decodes all, so that it must be counted before.
+  """
+  decoder = tifffile.TIFF.DECOMPRESSORS[page.compression]
+  return (decoder.__module__ or '').startswith('imagecodecs')

@@ -1,6 +1,7 @@
 """The training run: from a config and a folder to a trained model."""
 
 from collections.abc import Iterator
+import contextlib
 import functools
 import math
 import pathlib
@@ -26,6 +27,7 @@ from cellseg_jax.training.checkpoints import CheckpointError
 from cellseg_jax.training.examine import examine
 from cellseg_jax.training.interrupts import Interrupted, Interrupts
 from cellseg_jax.training.lock import LockedError
+from cellseg_jax.training.provenance import check_config, ProvenanceError
 from cellseg_jax.training.record import NoRecord, Record, Report
 from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.results import (
@@ -56,6 +58,7 @@ BAD_INPUT = (
   CheckpointError,
   LockedError,
   OutsideError,
+  ProvenanceError,
   OSError,
 )
 
@@ -83,21 +86,29 @@ def train(
     TrainingError: Too many losses or gradients in a row were not finite.
     Interrupted: A signal asked to end; the state is saved.
     LockedError: Another process trains in the folder.
+    ProvenanceError: The folder holds a run on other files.
   """
-  validate(config)
-  parallel.check_batch_size(config.training.batch_size)
   workdir = pathlib.Path(workdir)
-  splits = load(config.data)
-  config = resolve(config, splits.train, splits.pixel_size)
-  check_workdir(workdir, config)
+  with parallel.unanimous():
+    validate(config)
+    parallel.check_batch_size(config.training.batch_size)
+    splits = load(config.data)
+    config = resolve(config, splits.train, splits.pixel_size)
+  parallel.check_same({**serialization.flat(config), 'images': splits.digest})
   run = config.training
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
-  state = start_state(config, optimizer)
   first = parallel.is_first()
-  with (Record if first else NoRecord)(workdir, config, report) as record:
-    record.say(_description(splits, config))
+  with contextlib.ExitStack() as stack:
+    with parallel.unanimous():
+      check_config(workdir, config)
+      state = start_state(config, optimizer)
+      record = stack.enter_context(
+        (Record if first else NoRecord)(workdir, config, splits.files, report)
+      )
+      record.say(_description(splits, config))
+      state = record.last_state(state)
     # The folder is the first process's alone to read.
-    state = parallel.from_first(record.last_state(state))
+    state = parallel.from_first(state)
     if int(state.step) < run.steps:
       record.begin(state)
       _make_updates(state, optimizer, config, splits, record)
@@ -116,28 +127,6 @@ def _finish(
   record.show(Evaluated(model, evaluation, splits))
   record.say(_summary(workdir, evaluation))
   return evaluation
-
-
-def check_workdir(workdir: pathlib.Path, config: Config) -> None:
-  """Refuses a folder that holds a run of another config.
-
-  Raises:
-    ConfigError: Names the fields that differ.
-  """
-  path = workdir / 'config.json'
-  if not path.exists():
-    return
-  before = serialization.flat(serialization.load(path))
-  differing = [
-    f'config.{field} (there {before[field]!r}, now {value!r})'
-    for field, value in serialization.flat(config).items()
-    if value != before[field]
-  ]
-  if differing:
-    raise ConfigError(
-      f'{workdir} holds a run that differs in {", ".join(differing)}; choose '
-      'another --workdir, or the same values to go on with that run'
-    )
 
 
 def steps_per_call(config: Config) -> int:

@@ -16,6 +16,7 @@ from cellseg_jax.evaluation.assess import scalars
 from cellseg_jax.images.inside import inside
 from cellseg_jax.progress import progress_bar
 from cellseg_jax.training import optimizer as optimizer_lib
+from cellseg_jax.training import provenance
 from cellseg_jax.training.checkpoints import Checkpoints
 from cellseg_jax.training.events import Events, SHOWN
 from cellseg_jax.training.lock import locked
@@ -31,16 +32,22 @@ class Record:
   """The folder of a run, held by this process; use as a context manager."""
 
   def __init__(
-    self, workdir: pathlib.Path, config: Config, report: Report | None = None
+    self,
+    workdir: pathlib.Path,
+    config: Config,
+    files: Mapping[str, str],
+    report: Report | None = None,
   ):
     """Names the folder; nothing is written before it is entered.
 
     Args:
       workdir: The folder.
       config: The run's configuration.
+      files: Digest of every file that its images come from.
       report: Called with every evaluated model; its faults do not stop a run.
     """
     self._workdir, self._config, self._report = workdir, config, report
+    self._files = files
     self._schedule = optimizer_lib.learning_rate_schedule(
       config.optimizer, config.training.steps
     )
@@ -52,13 +59,16 @@ class Record:
 
     Raises:
       LockedError: Another process is at work there.
+      ProvenanceError: It holds a run on other files.
       CheckpointError: No checkpoint is left that can be trusted.
-      OutsideError: `checkpoints` is a link that leads out of the folder.
+      OutsideError: `checkpoints` or `figures` is a link that leads out of it.
     """
     with contextlib.ExitStack() as stack:
       # Only now: a run that is refused leaves no folder behind.
       self._workdir.mkdir(parents=True, exist_ok=True)
       stack.enter_context(locked(self._workdir))
+      provenance.check_files(self._workdir, self._files)
+      inside(self._workdir, 'figures/a.png')  # Not only when it is finished.
       # Steps that are not needed any more are deleted there.
       folder = inside(self._workdir, 'checkpoints/1').parent
       if not (self._workdir / 'config.json').exists():
@@ -96,8 +106,11 @@ class Record:
     return self._checkpoints.restore(last, like)
 
   def begin(self, state: TrainState) -> None:
-    """Opens log and bar of the updates that follow a state."""
+    """Notes a start, opens log and bar of the updates that follow a state."""
     first = int(state.step)
+    changed = provenance.note_start(self._workdir, self._files, first)
+    if changed:
+      self.say(f'Warning: {changed}')
     self._skipped = int(state.skipped)
     self._log = MetricsLog(self._workdir / 'metrics.jsonl', first)
     self._events = self._stack.enter_context(

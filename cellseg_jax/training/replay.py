@@ -12,9 +12,10 @@ from cellseg_jax.datasets.pool import build_pool, Pool
 from cellseg_jax.evaluation import figures
 from cellseg_jax.images.inside import inside
 from cellseg_jax.training import optimizer as optimizer_lib
+from cellseg_jax.training import provenance
 from cellseg_jax.training.checkpoints import Checkpoints
 from cellseg_jax.training.examine import examine, Figures
-from cellseg_jax.training.loop import check_workdir, start_state
+from cellseg_jax.training.loop import start_state
 from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.step import train_step, TrainState
 from cellseg_jax.validation import validate
@@ -34,7 +35,7 @@ def replay(config: Config, workdir: str | pathlib.Path, step: int) -> None:
 
   Raises:
     ConfigError: There is no such update, or the folder holds another run.
-    CheckpointError, LabelError, OSError: As `train`.
+    ProvenanceError, CheckpointError, LabelError, OSError: As `train`.
   """
   validate(config)
   workdir = pathlib.Path(workdir)
@@ -44,7 +45,8 @@ def replay(config: Config, workdir: str | pathlib.Path, step: int) -> None:
     )
   splits = load(config.data)
   config = resolve(config, splits.train, splits.pixel_size)
-  check_workdir(workdir, config)
+  provenance.check_config(workdir, config)
+  provenance.check_files(workdir, splits.files)
   pool = build_pool(splits.train, config)
   state = _state_before(step, workdir, config, pool)
   found = examine(state, pool, config, step)

@@ -43,6 +43,7 @@ def main():
     '-timeout=30',
     '-rss_limit_mb=4096',
     '-max_len=8192',
+    '-len_control=0',
     '-print_final_stats=1',
   ]
   words = getattr(target, 'WORDS', ())

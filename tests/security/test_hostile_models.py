@@ -117,6 +117,35 @@ def test_arrays_that_claim_too_much_are_not_read(whole, tmp_path, claim):
     load_model(signed(run))
 
 
+def test_arrays_that_the_network_has_not_are_not_read(run):
+  item = run / 'checkpoints' / '1' / 'variables'
+  metadata = json.loads((item / '_METADATA').read_text())
+  trees = metadata['tree_metadata']
+  name = next(iter(trees))
+  one = json.loads(json.dumps(trees[name]))
+  one['key_metadata'][-1]['key'] = 'more'
+  keys = [part['key'] for part in one['key_metadata']]
+  metadata['tree_metadata'] = trees | {str(tuple(keys)): one}
+  (item / '_METADATA').write_text(json.dumps(metadata))
+  store = hostile.stored(item)
+  array = {
+    'chunks': [10**12],
+    'compressor': None,
+    'dimension_separator': '.',
+    'dtype': '<f4',
+    'fill_value': 0,
+    'filters': None,
+    'order': 'C',
+    'shape': [10**12],
+    'zarr_format': 2,
+  }
+  path = '.'.join(keys)
+  store.write(f'{path}/.zarray', json.dumps(array)).result()
+  store.write(f'{path}/0', b'1234').result()
+  with pytest.raises(CheckpointError, match='structures do not match'):
+    load_model(signed(run))
+
+
 def test_arrays_that_become_far_more_are_not_decoded(run):
   keys = hostile.stored(run / 'checkpoints' / '1' / 'variables')
   name = next(k for k in keys.list().result() if k.endswith(b'/0'))

@@ -280,9 +280,11 @@ def test_names_in_a_list_of_images_are_names(tmp_path):
 def test_a_run_is_not_kept_elsewhere(tmp_path, outside):
   run = tmp_path / 'run'
   run.mkdir()
-  (run / 'checkpoints').symlink_to(outside)
-  with pytest.raises(OutsideError):
-    Record(run, Config()).__enter__()
+  for name in ('checkpoints', 'figures'):
+    (run / name).symlink_to(outside)
+    with pytest.raises(OutsideError, match=name):
+      Record(run, Config()).__enter__()
+    (run / name).unlink()
   for name in ('.lock', 'metrics.jsonl'):
     (run / name).unlink(missing_ok=True)
     (run / name).symlink_to(outside / 'kept')
