@@ -1,7 +1,7 @@
 """`cellseg segment`: image files to label images, tables and pictures."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 import contextlib
 import functools
 import pathlib
@@ -30,8 +30,14 @@ def run(arguments: argparse.Namespace) -> int:
     interrupted.
   """
   process.prepare()
+  with contextlib.ExitStack() as stack:
+    return _run(arguments, stack)
+
+
+def _run(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
+  """Does what `run` says; leaves the cluster to be closed to `stack`."""
   # Imported late: `cellseg --help` does not wait for JAX.
-  from cellseg_jax.cluster import connect
+  from cellseg_jax.cluster.connect import ClusterError
   from cellseg_jax.inference import batch
 
   out = pathlib.Path(arguments.out)
@@ -40,23 +46,27 @@ def run(arguments: argparse.Namespace) -> int:
     common = batch.digest(model, options)
     todo, again = batch.left_to_do(jobs, out, common)
     batch.merge(out)
-  except (ValueError, OSError) as error:
+    _say_what_is_left(len(jobs), len(todo), again)
+    cluster = _cluster(arguments.dask, stack) if todo else None
+  except (ValueError, OSError, ClusterError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  _say_what_is_left(len(jobs), len(todo), again)
   try:
-    with _outcomes(arguments, model, todo, options, common) as (
-      outcomes,
-      cluster,
-    ):
-      failed = _segment(outcomes, out, len(todo), arguments.list_below, cluster)
+    if cluster:
+      from cellseg_jax.cluster import segment, work
+
+      of_run = work.Work(tuple(arguments.model), out, options, common)
+      outcomes = segment.segment_files(cluster, model, todo, of_run)
+    else:
+      outcomes = batch.segment_files(model, todo, out, options, common)
+    failed = _segment(outcomes, out, len(todo), arguments.list_below, cluster)
     batch.merge(out)
   except KeyboardInterrupt:
     print(
       'interrupted; the same command goes on where this ended', file=sys.stderr
     )
     return INTERRUPTED
-  except (OSError, ValueError, connect.ClusterError) as error:
+  except (OSError, ValueError, ClusterError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   if failed:
@@ -67,29 +77,15 @@ def run(arguments: argparse.Namespace) -> int:
   return 1 if failed else 0
 
 
-@contextlib.contextmanager
-def _outcomes(
-  arguments: argparse.Namespace,
-  model: 'Model',
-  todo: list['Job'],
-  options: 'Options',
-  common: str,
-) -> Iterator[tuple[Iterator['Outcome'], 'Cluster | None']]:
-  """Gives what becomes of the files, here or on a cluster, and that."""
-  from cellseg_jax.cluster import connect
-  from cellseg_jax.inference import batch
+def _cluster(address: str, stack: contextlib.ExitStack) -> 'Cluster | None':
+  """Connects to a cluster, and says where it can be watched; None without."""
+  if not address:
+    return None
+  from cellseg_jax.cluster import connect, tasks
 
-  out = pathlib.Path(arguments.out)
-  if not arguments.dask or not todo:
-    yield batch.segment_files(model, todo, out, options, common), None
-    return
-  from cellseg_jax.cluster import segment, tasks, work
-
-  of_run = work.Work(tuple(arguments.model), out, options, common)
-  with connect.connected(arguments.dask, process.prepare) as client:
-    print(f'dashboard of the cluster: {client.dashboard_link}', flush=True)
-    cluster = tasks.Cluster(client)
-    yield segment.segment_files(cluster, model, todo, of_run), cluster
+  client = stack.enter_context(connect.connected(address, process.prepare))
+  print(f'dashboard of the cluster: {client.dashboard_link}', flush=True)
+  return tasks.Cluster(client)
 
 
 def _prepare(
