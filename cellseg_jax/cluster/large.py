@@ -92,7 +92,7 @@ def _find(
   """Finds the cells of every frame, as `files.find`."""
   shape = (loaded.frames[0].shape[0], loaded.frames[0].shape[1])
   files.check_extras(shape, options)
-  model = files.fitted(model, loaded.frames[0], options)
+  model = files.fitted(model, loaded.frames[0].pixel_size, options)
   found = []
   for number, image in enumerate(loaded.pixels):
     check_image(image.shape, model.config.data.channels)
@@ -124,12 +124,13 @@ class _Store:
     """Makes an image of zeros, (H, W)."""
     import zarr  # Late: it takes long to import.
 
-    return zarr.create_array(
+    image: Any = zarr.create_array(
       self.folder / f'{next(self._number)}.zarr',
       shape=self._shape,
       chunks=(min(BLOCK, self._shape[0]), min(BLOCK, self._shape[1])),
       dtype=kind,
     )
+    return image
 
 
 def _predict(
@@ -162,7 +163,7 @@ def _keep_share(
   number: int,
 ) -> None:
   """Runs in a worker: keeps what a tile adds to the maps, float32 (M, h, w)."""
-  model = files.fitted(model_of(work), image, work.options)
+  model = files.fitted(model_of(work), image.pixel_size, work.options)
   tile = tiles[number]
   share = compute_tile(model, tile, read_tile(image, tile))
   order = [map_names(model.config.model).index(name) for name in names]
@@ -211,7 +212,9 @@ class Mosaic:
     top, bottom, left, right = self._places.T
     near = (top < rows.stop) & (bottom > rows.start)
     near &= (left < columns.stop) & (right > columns.start)
-    for number in np.flatnonzero(near):  # In order, as sums depend on it.
+    for number in np.flatnonzero(
+      near
+    ).tolist():  # In order, as sums depend on it.
       place = Box(*self._places[number])
       shared = Box(
         max(place.top, rows.start),

@@ -43,13 +43,12 @@ def segment_files(
   few = len(jobs) < cluster.threads
   compute = functools.partial(_segment_file, work, few)
   for job, attempt in cluster.as_ended(compute, jobs, _failed):
-    if attempt.fault is None and attempt.value is None:
-      large_ones.append(job)
-      continue
-    outcome = attempt.value
     if attempt.fault is not None:
-      outcome = batch.failed(job, work.common, attempt.fault)
-    yield _settled(work, outcome)
+      yield _settled(work, batch.failed(job, work.common, attempt.fault))
+    elif attempt.value is None:
+      large_ones.append(job)
+    else:
+      yield _settled(work, attempt.value)
   for job in large_ones:
     with large.stages(cluster, work, job.name) as stages:
       for outcome in batch.outcomes(
@@ -88,7 +87,7 @@ def _is_for_blocks(
   channels = model.config.data.channels
   try:
     with files.opened(job.image, options, channels) as frames:
-      fitted = files.fitted(model, frames[0], options)
+      fitted = files.fitted(model, frames[0].pixel_size, options)
       tiled = not files.is_small(fitted, frames[0])
       return tiled and (few or files.count_pixels(frames) > files.HELD)
   except FAULTS:

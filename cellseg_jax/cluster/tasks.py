@@ -83,7 +83,8 @@ class Cluster:
       self.watch(next(done), total)
       if attempt.fault is not None:
         raise attempt.fault
-      return attempt.value  # type: ignore[return-value]
+      value: Any = attempt.value
+      return value
 
     for item in items:
       under_way.append((item, self._submit(held, item)))
@@ -125,7 +126,8 @@ class Cluster:
       item, again = under_way.pop(future)
       attempt = _result(future)
       future.release()
-      failure = attempt.fault is not None or failed(attempt.value)
+      value: Any = attempt.value
+      failure = attempt.fault is not None or failed(value)
       if failure and attempt.worker and not again:
         submit(item, attempt.worker)
         continue

@@ -143,7 +143,8 @@ class OneAtATime:
   written again.
   """
 
-  def __init__(self, array: Array) -> None:
+  def __init__(self, array: Any) -> None:
+    """Wraps an array, which lies in `array`."""
     self.array, self._lock = array, threading.Lock()
     self.shape, self.dtype = array.shape, array.dtype
 

@@ -102,13 +102,20 @@ def load(path: pathlib.Path, options: Options, channels: int) -> Loaded:
     return Loaded(path, frames, pixels, stack.pop_all())
 
 
-def fitted(model: Model, frame: Frame, options: Options) -> Model:
-  """Returns the model for a frame's scale, with the decoder asked for.
+def fitted(
+  model: Model, pixel_size: tuple[float, float] | None, options: Options
+) -> Model:
+  """Returns the model for frames of a scale, with the decoder asked for.
+
+  Args:
+    model: As `load_model` returns.
+    pixel_size: As of `Frame`.
+    options: The diameter of the cells, and the filters.
 
   Raises:
     ValueError: The scale is impossible.
   """
-  model = scale.fitted(model, options.diameter, frame.pixel_size)
+  model = scale.fitted(model, options.diameter, pixel_size)
   if options.filters.fill_holes:
     model = scale.with_holes_filled(model)
   return model
@@ -130,7 +137,7 @@ def find(model: Model, loaded: Loaded, options: Options) -> list[Found]:
   """
   frames = loaded.frames
   shape = (frames[0].shape[0], frames[0].shape[1])
-  model = fitted(model, frames[0], options)
+  model = fitted(model, frames[0].pixel_size, options)
   check_extras(shape, options)
   new_image = loaded.resources.enter_context(scratch_images(shape, None))
   whole = is_small(model, frames[0])
@@ -179,6 +186,6 @@ def _find_whole(model: Model, pixels: np.ndarray, filters: Filters) -> Found:
   return Found(labels, confidence, maps['foreground'])
 
 
-def _on_disk(values: Array, scratch: Array) -> Array:
+def _on_disk(values: Readable, scratch: Array) -> Array:
   scratch[:, :] = values
   return scratch

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -146,20 +147,23 @@ def memory(model: str, kind: str, count: int) -> list[tuple[int, float]]:
     work = Work((model,), out, options, batch.digest(loaded, options))
     cluster = tasks.Cluster(client)
     if kind == 'tiles':
-      jobs = [_image(folder, 'wide', round(count**0.5) * 32 + 32)]
+      job = _image(folder, 'wide', round(count**0.5) * 32 + 32)
       large.TILE, large.OVERLAP, large.BLOCK = 64, 32, 32
-      segment._is_for_blocks = lambda *arguments: True
       cluster.watch = look
+      with large.stages(cluster, work, job.name) as stages:
+        outcomes = batch.outcomes(
+          loaded, [job], out, options, work.common, stages
+        )
+        assert [one.record.status for one in outcomes] == ['ok']
     else:
       jobs = [_image(folder, f'{number}', 32) for number in range(count)]
-    for outcome in segment.segment_files(cluster, loaded, jobs, work):
-      assert outcome.record.status == 'ok', outcome.record.reason
-      if kind == 'files':
+      for outcome in segment.segment_files(cluster, loaded, jobs, work):
+        assert outcome.record.status == 'ok', outcome.record.reason
         look()
   return curve
 
 
-def _image(folder: str, name: str, side: int) -> object:
+def _image(folder: str, name: str, side: int) -> Any:
   from cellseg_jax.inference.batch import Job
 
   random = np.random.default_rng(len(name))

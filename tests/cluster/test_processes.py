@@ -64,18 +64,20 @@ def client():
     yield client
 
 
-def on_cluster(client, run, jobs, out, after=None, watch=None):
-  """Segments on a cluster; returns the label images by name."""
+def ready(client, run, out):
+  """Returns a cluster, the model, and what tasks need of the run."""
   out.mkdir()
   model, options = load_model(run), files.Options()
   work = Work((str(run),), out, options, batch.digest(model, options))
-  cluster = tasks.Cluster(client)
-  if watch:
-    cluster.watch = watch
+  return tasks.Cluster(client), model, work
+
+
+def on_cluster(client, run, jobs, out, after):
+  """Segments on a cluster; returns the label images by name."""
+  cluster, model, work = ready(client, run, out)
   for outcome in segment.segment_files(cluster, model, jobs, work):
     assert outcome.record.status == 'ok', outcome.record.reason
-    if after:
-      after(outcome)
+    after(outcome)
   return {job.name: tifffile.imread(out / f'{job.name}.tif') for job in jobs}
 
 
@@ -128,19 +130,25 @@ def test_a_killed_worker_loses_no_file(run, client, tmp_path):
 
 
 def test_a_killed_worker_loses_no_block(run, client, tmp_path, monkeypatch):
-  jobs = write(tmp_path, 1, (900, 1100))
-  monkeypatch.setattr(segment, '_is_for_blocks', lambda *arguments: True)
+  (job,) = write(tmp_path, 1, (500, 600))
   monkeypatch.setattr(large, 'TILE', 256)
   monkeypatch.setattr(large, 'OVERLAP', 64)
   monkeypatch.setattr(large, 'BLOCK', 128)
   monkeypatch.setattr(predict_large, '_BLOCK', 256)
-  expected = client.submit(in_small_tiles, run, jobs[0].image).result()
+  expected = client.submit(in_small_tiles, run, job.image).result()
   assert expected.max() > 20
   # While the image is surveyed, seen, decoded, and its cells written.
-  killer = Killer(client, 5, 30, 80, 200)
-  found = on_cluster(client, run, jobs, tmp_path / 'out', watch=killer)
+  killer = Killer(client, 2, 10, 25, 65)
+  cluster, model, work = ready(client, run, tmp_path / 'out')
+  cluster.watch = killer
+  with large.stages(cluster, work, job.name) as stages:
+    (outcome,) = batch.outcomes(
+      model, [job], work.out, work.options, work.common, stages
+    )
+  assert outcome.record.status == 'ok', outcome.record.reason
   assert len(set(killer.killed)) == 4
-  np.testing.assert_array_equal(found['0'], expected)
+  found = tifffile.imread(work.out / '0.tif')
+  np.testing.assert_array_equal(found, expected)
 
 
 def test_workers_have_a_core_each(client):
