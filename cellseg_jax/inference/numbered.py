@@ -4,7 +4,7 @@ A block that is looked at does not know how many pieces the blocks before it
 have. So it is written with numbers of its own, and never again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,25 @@ class Numbered:
     self._offsets = np.array(offsets, np.int32).reshape(-1, columns)
 
   def __getitem__(self, slices: Any) -> np.ndarray:
-    pixels = np.asarray(self.image[slices])
+    pixels = np.array(self.image[slices])
     rows, columns = (
-      np.arange(size)[part] // side
-      for size, part, side in zip(self.shape, slices, self._block, strict=True)
+      range(size)[part] for size, part in zip(self.shape, slices, strict=True)
     )
-    offsets = self._offsets[np.ix_(rows, columns)]
-    return np.where(pixels < 0, offsets - pixels, pixels)
+    for i, above, below in _parts(rows, self._block[0]):
+      for j, before, after in _parts(columns, self._block[1]):
+        part = pixels[above:below, before:after]
+        np.subtract(self._offsets[i, j], part, out=part, where=part < 0)
+    return pixels
+
+
+def _parts(pixels: range, side: int) -> Iterator[tuple[int, int, int]]:
+  """Gives the blocks that pixels lie in, and where in these they begin and end.
+
+  Args:
+    pixels: Rows or columns, one after another.
+    side: Of the blocks.
+  """
+  for block in range(pixels.start // side, -(-pixels.stop // side)):
+    first = max(block * side, pixels.start)
+    last = min((block + 1) * side, pixels.stop)
+    yield block, first - pixels.start, last - pixels.start

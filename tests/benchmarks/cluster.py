@@ -77,6 +77,7 @@ def _compare(
   for number in range(rounds + 1):
     for name, options in ways.items():
       whole, lines = _timed(model, images, options)
+      print(f'{images.name}, {name}: {whole:.1f} s, {lines:.1f} s', flush=True)
       if number:  # The first round compiles.
         found[name]['whole'].append(round(whole, 2))
         found[name]['lines'].append(round(lines, 2))
