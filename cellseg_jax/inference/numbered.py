@@ -34,8 +34,8 @@ class Numbered:
       offsets: Of every block, in reading order.
     """
     self.image, self.shape = image, (image.shape[0], image.shape[1])
-    self._block = block
-    columns = -(-self.shape[1] // block[1])
+    self._block = max(block[0], 1), max(block[1], 1)  # Of an empty image, 0.
+    columns = max(-(-self.shape[1] // self._block[1]), 1)
     self._offsets = np.array(offsets, np.int32).reshape(-1, columns)
 
   def __getitem__(self, slices: Any) -> np.ndarray:
