@@ -65,7 +65,7 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
       client = stack.enter_context(distributed.Client(at, timeout=_SECONDS))
     except (OSError, ValueError) as error:
       raise ClusterError(f'no cluster at {address}: {error}') from error
-    setup = _setup(distributed, prepare, pin=bool(local))
+    setup = _setup(distributed, prepare, alone=bool(local))
     try:
       client.register_plugin(setup)
     except (OSError, ImportError) as error:
@@ -81,8 +81,14 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
       _quiet(logging.ERROR)  # That workers are slow to end concerns nobody.
 
 
-def _setup(distributed: Any, prepare: Callable[[], Any], pin: bool) -> Any:
-  """Makes the plugin that readies a worker, one that is started anew, too."""
+def _setup(distributed: Any, prepare: Callable[[], Any], alone: bool) -> Any:
+  """Makes the plugin that readies a worker, one that is started anew, too.
+
+  Args:
+    distributed: The package.
+    prepare: As for `connected`.
+    alone: Whether a worker is to use one core, since there is one for each.
+  """
   here = os.getcwd()
 
   class Setup(distributed.WorkerPlugin):
@@ -92,9 +98,8 @@ def _setup(distributed: Any, prepare: Callable[[], Any], pin: bool) -> Any:
       _quiet()
       self.before = os.getcwd()
       os.chdir(here)
-      if pin:
-        _keep_to_core(int(worker.name))
-      prepare()
+      with _one_core() if alone else contextlib.nullcontext():
+        prepare()
 
     def teardown(self, worker: Any) -> None:
       os.chdir(self.before)
@@ -107,13 +112,29 @@ def _quiet(level: int = logging.WARNING) -> None:
   logging.getLogger('distributed').setLevel(level)
 
 
-def _keep_to_core(number: int) -> None:
-  """Gives the process one core, by which XLA chooses its number of threads."""
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+  """Makes JAX begin on one core, by which XLA chooses its number of threads.
+
+  Not for longer: where others compute too, the system chooses cores better.
+  """
   if sys.platform != 'linux':
+    yield
     return
-  cores = sorted(os.sched_getaffinity(0))
+  import jax
+
+  cores = os.sched_getaffinity(0)
+  _keep_to({min(cores)})
+  try:
+    yield
+    jax.devices()
+  finally:
+    _keep_to(cores)
+
+
+def _keep_to(cores: set[int]) -> None:
   for thread in os.listdir('/proc/self/task'):
-    os.sched_setaffinity(int(thread), {cores[number % len(cores)]})
+    os.sched_setaffinity(int(thread), cores)
 
 
 def _cores() -> int:

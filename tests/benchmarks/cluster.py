@@ -10,9 +10,11 @@ scheduler are, takes over ten thousand tasks; DIR may be of a tiny network.
 """
 
 import argparse
+from collections.abc import Iterable, Iterator
 import csv
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -36,9 +38,8 @@ def speed(model: str, data: str, copies: int, side: int, rounds: int) -> dict:
   """Times files, and the blocks of a large one.
 
   Returns:
-    By what was segmented, seconds of every round, the median throughput in
-    megapixels a second, of one process and of the cluster, and their ratio;
-    of whole commands, and from the first file to the last.
+    By what was segmented, the seconds of one process and of the cluster in
+    every round (see `_timed`), and how their medians compare.
   """
   images = [iio.imread(path) for path in sorted(pathlib.Path(data).iterdir())]
   found = {}
@@ -72,45 +73,68 @@ def _wide(images: list[np.ndarray], side: int) -> np.ndarray:
 def _compare(
   model: str, images: pathlib.Path, pixels: float, rounds: int
 ) -> dict:
-  ways = {'process': [], 'cluster': ['--dask', f'local:{WORKERS}']}
-  found = {name: {'whole': [], 'lines': []} for name in ways}
+  ways: dict[str, list[str]] = {
+    'process': [],
+    'cluster': ['--dask', f'local:{WORKERS}'],
+  }
+  found: dict[str, dict] = {
+    name: {'whole': [], 'steady': [], 'cpu': []} for name in ways
+  }
   for number in range(rounds + 1):
     for name, options in ways.items():
-      whole, lines = _timed(model, images, options)
-      print(f'{images.name}, {name}: {whole:.1f} s, {lines:.1f} s', flush=True)
+      times = _timed(model, images, options)
+      print(images.name, name, times, flush=True)
       if number:  # The first round compiles.
-        found[name]['whole'].append(round(whole, 2))
-        found[name]['lines'].append(round(lines, 2))
-  for one in found.values():
-    one['mp_s'] = round(pixels / statistics.median(one['whole']), 3)
-  ratios = {
+        for kind, seconds in times.items():
+          found[name][kind].append(seconds)
+  ratio = {
     kind: round(
       statistics.median(found['process'][kind])
-      / max(statistics.median(found['cluster'][kind]), 1e-9),
+      / statistics.median(found['cluster'][kind]),
       3,
     )
-    for kind in ('whole', 'lines')
+    for kind in found['process']
   }
-  return found | {'ratio': ratios}
+  return found | {'megapixels': pixels, 'ratio': ratio}
 
 
 def _timed(
   model: str, images: pathlib.Path, options: list[str]
-) -> tuple[float, float]:
-  """Returns seconds of a command, and those from its first line to its last."""
+) -> dict[str, float]:
+  """Returns seconds of a command, of its steady part, and of processors.
+
+  The steady part is from the end of a quarter of the files to that of all; of a
+  single file, what the command says that it took.
+  """
   code = 'import sys; from cellseg_jax.cli.main import run; sys.exit(run())'
   with tempfile.TemporaryDirectory() as out:
     arguments = ['--model', model, '--out', out, *options, str(images)]
-    start = time.monotonic()
+    start, before = time.monotonic(), _cpu()
     process = subprocess.Popen(
       [sys.executable, '-c', code, 'segment', *arguments],
       stdout=subprocess.PIPE,
       text=True,
     )
-    seen = [time.monotonic() for line in process.stdout if ' cells, ' in line]
+    lines = [line for line in _stamped(process.stdout) if ' cells, ' in line[1]]
     if process.wait():
       raise RuntimeError(f'exit code {process.returncode}')
-    return time.monotonic() - start, seen[-1] - seen[0]
+    whole = time.monotonic() - start
+  steady = lines[-1][0] - lines[len(lines) // 4][0]
+  if len(lines) == 1:
+    steady = float(lines[0][1].split()[-2])
+  times = {'whole': whole, 'steady': steady, 'cpu': _cpu() - before}
+  return {kind: round(seconds, 2) for kind, seconds in times.items()}
+
+
+def _stamped(lines: Iterable[str]) -> Iterator[tuple[float, str]]:
+  for line in lines:
+    yield time.monotonic(), line
+
+
+def _cpu() -> float:
+  """Returns the seconds that processes which this one waited for computed."""
+  used = resource.getrusage(resource.RUSAGE_CHILDREN)
+  return used.ru_utime + used.ru_stime
 
 
 def memory(model: str, kind: str, count: int) -> list[tuple[int, float]]:
