@@ -9,8 +9,17 @@ import sys
 from typing import Any
 
 _INSTALL = "needs the extra [cluster]: pip install 'cellseg_jax[cluster]'"
-# Where Dask reads how much workers of this machine tell, before they start.
-_WORKERS_LOG = 'distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED'
+# Of workers on this machine, before they start: they tell of faults alone, do
+# not look every 10 ms at what they are doing, and keep memory that they free
+# (as `cli.process` does; Dask's own setting gives it back at once).
+_ENVIRONMENT = 'distributed.nanny.pre-spawn-environ'
+_LOCAL = {
+  f'{_ENVIRONMENT}.DASK_LOGGING__DISTRIBUTED': 'warning',
+  f'{_ENVIRONMENT}.MALLOC_ARENA_MAX': 1,
+  f'{_ENVIRONMENT}.MALLOC_TRIM_THRESHOLD_': -1,
+  f'{_ENVIRONMENT}.MALLOC_MMAP_MAX_': 0,
+  'distributed.worker.profile.enabled': False,
+}
 _SECONDS = 30.0  # To wait for a scheduler that does not answer.
 
 
@@ -52,7 +61,7 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
   with contextlib.ExitStack() as stack:
     try:
       if local:
-        stack.enter_context(dask.config.set({_WORKERS_LOG: 'warning'}))
+        stack.enter_context(dask.config.set(_LOCAL))
         at: Any = stack.enter_context(
           distributed.LocalCluster(
             n_workers=int(local[1] or _cores()),

@@ -11,18 +11,17 @@ import functools
 import itertools
 import pathlib
 import shutil
-from typing import Any
 
 import numpy as np
 
+from cellseg_jax.cluster.mosaic import Mosaic
 from cellseg_jax.cluster.tasks import Cluster
 from cellseg_jax.cluster.work import FileFrame, model_of, Work
-from cellseg_jax.images.atomic import replacing
 from cellseg_jax.images.inside import inside
 from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference import files, outputs
 from cellseg_jax.inference.batch import Stages
-from cellseg_jax.inference.blocks import Array, Box, Readable
+from cellseg_jax.inference.blocks import cut, Readable
 from cellseg_jax.inference.filters import filter_blocks
 from cellseg_jax.inference.large import (
   BLOCK,
@@ -93,44 +92,28 @@ def _find(
   shape = (loaded.frames[0].shape[0], loaded.frames[0].shape[1])
   files.check_extras(shape, options)
   model = files.fitted(model, loaded.frames[0].pixel_size, options)
+  blocks = cut(shape, (BLOCK, BLOCK))
+  number = itertools.count()
+
+  def new_image(kind: type) -> Mosaic:
+    return Mosaic.new(folder / f'{next(number)}', blocks, shape, kind)
+
   found = []
-  for number, image in enumerate(loaded.pixels):
+  for image in loaded.pixels:
     check_image(image.shape, model.config.data.channels)
-    store = _Store(folder / f'{number}', shape)
-    maps = _predict(cluster, work, model, image, store.folder)
+    maps = _predict(cluster, work, model, image, folder / f'{next(number)}')
     labels, confidence = decode_large(
       maps,
       model.config.decoding,
       model.choices,
-      store.new_image(np.int32),
+      new_image(np.int32),
       block=BLOCK,
-      new_image=store.new_image,
+      new_image=new_image,
       each=cluster.each,
     )
-    confidence = filter_blocks(labels, confidence, options.filters)
+    confidence = filter_blocks(labels, confidence, options.filters, block=BLOCK)
     found.append(files.Found(labels, confidence, maps['foreground']))
   return found
-
-
-class _Store:
-  """Makes images in a folder, a file a block, so that all may write to them."""
-
-  def __init__(self, folder: pathlib.Path, shape: tuple[int, int]) -> None:
-    self.folder, self._shape = folder, shape
-    self._number = itertools.count()
-    folder.mkdir()
-
-  def new_image(self, kind: type) -> Array:
-    """Makes an image of zeros, (H, W)."""
-    import zarr  # Late: it takes long to import.
-
-    image: Any = zarr.create_array(
-      self.folder / f'{next(self._number)}.zarr',
-      shape=self._shape,
-      chunks=(min(BLOCK, self._shape[0]), min(BLOCK, self._shape[1])),
-      dtype=kind,
-    )
-    return image
 
 
 def _predict(
@@ -143,15 +126,13 @@ def _predict(
   """Computes the maps that are read of a frame, as `predict_large`."""
   tiles = tiles_of(model, image, tile=TILE, overlap=OVERLAP, each=cluster.each)
   names = maps_read(model)
-  compute = functools.partial(_keep_share, work, image, tiles, names, folder)
-  for _ in cluster.each(compute, range(len(tiles))):
-    pass
   places = [tile.place for tile in tiles]
   shape = (image.shape[0], image.shape[1])
-  return {
-    name: Mosaic(folder, number, places, shape)
-    for number, name in enumerate(names)
-  }
+  shares = Mosaic.new(folder, places, shape, np.float32)
+  compute = functools.partial(_keep_share, work, image, tiles, names, shares)
+  for _ in cluster.each(compute, range(len(tiles))):
+    pass
+  return {name: shares.plane(number) for number, name in enumerate(names)}
 
 
 def _keep_share(
@@ -159,80 +140,11 @@ def _keep_share(
   image: FileFrame,
   tiles: Sequence[Tile],
   names: Sequence[str],
-  folder: pathlib.Path,
+  shares: Mosaic,
   number: int,
 ) -> None:
-  """Runs in a worker: keeps what a tile adds to the maps, float32 (M, h, w)."""
+  """Runs in a worker: keeps what a tile adds to the maps."""
   model = files.fitted(model_of(work), image.pixel_size, work.options)
-  tile = tiles[number]
-  share = compute_tile(model, tile, read_tile(image, tile))
+  share = compute_tile(model, tiles[number], read_tile(image, tiles[number]))
   order = [map_names(model.config.model).index(name) for name in names]
-  with replacing(_share_path(folder, number)) as partial:
-    np.save(partial, np.ascontiguousarray(np.moveaxis(share[..., order], 2, 0)))
-
-
-def _share_path(folder: pathlib.Path, number: int) -> pathlib.Path:
-  return folder / f'{number}.npy'
-
-
-class Mosaic:
-  """A map of an image, in a file a tile, added up where it is read.
-
-  Workers that wrote to one file where tiles overlap would be in each other's
-  way, and what one that died had added could not be told.
-
-  Attributes:
-    shape: Height and width.
-  """
-
-  def __init__(
-    self,
-    folder: pathlib.Path,
-    number: int,
-    places: Sequence[Box],
-    shape: tuple[int, int],
-  ) -> None:
-    """Sees shares as a map.
-
-    Args:
-      folder: Where they are.
-      number: Which of the maps in them.
-      places: Where in the image each lies.
-      shape: Height and width of the image.
-    """
-    self.shape = shape
-    self._folder, self._number = folder, number
-    self._places = np.array(places).reshape(-1, 4)
-
-  def __getitem__(self, slices: Any) -> np.ndarray:
-    rows, columns = (
-      range(size)[part] for size, part in zip(self.shape, slices, strict=True)
-    )
-    total = np.zeros((len(rows), len(columns)), np.float32)
-    top, bottom, left, right = self._places.T
-    near = (top < rows.stop) & (bottom > rows.start)
-    near &= (left < columns.stop) & (right > columns.start)
-    for number in np.flatnonzero(
-      near
-    ).tolist():  # In order, as sums depend on it.
-      place = Box(*self._places[number])
-      shared = Box(
-        max(place.top, rows.start),
-        min(place.bottom, rows.stop),
-        max(place.left, columns.start),
-        min(place.right, columns.stop),
-      )
-      path = _share_path(self._folder, number)
-      share = np.load(path, mmap_mode='r', allow_pickle=False)[self._number]
-      total[_within(shared, rows.start, columns.start)] += share[
-        _within(shared, place.top, place.left)
-      ]
-    return total
-
-
-def _within(box: Box, top: int, left: int) -> tuple[slice, slice]:
-  """Returns where a box lies in a block that begins at a row and a column."""
-  return (
-    slice(box.top - top, box.bottom - top),
-    slice(box.left - left, box.right - left),
-  )
+  shares.keep(number, np.moveaxis(share[..., order], 2, 0))
