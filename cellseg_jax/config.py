@@ -179,10 +179,17 @@ class TrainingConfig:
   batch_size: int = 8
   # Side of a crop, in network-input pixels; a multiple of the stride, 32.
   crop_size: int = 256
+  # Training images lie on the devices ('never'), or crops of them are streamed
+  # from the disk ('always'); 'auto' streams where they would take more than a
+  # quarter of a device's memory. The crops are the same.
+  stream: str = 'auto'
   # Folder of a trained run whose weights to start from; '' draws them.
   init_from: str = ''
   # Seed of the initial weights and of every sample.
   seed: int = 0
+  # The same bits every time on GPUs, by XLA's deterministic operations; on CPUs
+  # it is so without.
+  deterministic: bool = False
   # Steps between logged losses.
   log_every: int = 10
   # Steps between evaluations.

@@ -16,6 +16,7 @@ NORMALIZATIONS = ('none', 'lrn', 'batch')
 HEADS = ('transposed', 'skips')
 HEAD_INITS = ('random', 'bilinear')
 COMPUTES = ('auto', 'float32', 'bfloat16')
+STREAMS = ('auto', 'never', 'always')
 BINARY_LABELS = ('refuse', 'components')
 METRICS = ('roc_auc', 'f1', 'mean_f1', 'dice')
 METHODS = ('components', 'ascent')
@@ -106,6 +107,7 @@ def _check_choices(config: Config) -> None:
     ('model.head', config.model.head, HEADS),
     ('model.head_init', config.model.head_init, HEAD_INITS),
     ('model.compute', config.model.compute, COMPUTES),
+    ('training.stream', config.training.stream, STREAMS),
     ('training.best_metric', config.training.best_metric, METRICS),
     ('decoding.method', config.decoding.method, METHODS),
     ('decoding.objective', config.decoding.objective, OBJECTIVES),

@@ -40,6 +40,7 @@ def test_a_checkpoint_goes_on_with_other_devices(data, tmp_path):
   result = run(arguments, devices=2)
   assert result.returncode == 0, result.stderr
   assert 'Going on from step' in result.stdout
+  assert 'changed device_count (then 4, now 2);' in result.stdout
   assert len(losses(workdir)) == STEPS
 
 

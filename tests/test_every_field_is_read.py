@@ -86,9 +86,10 @@ def data(tmp_path):
   }
 
 
-def steps_on_one_device(step, steps_per_call):
+def steps_on_one_device(step, steps_per_call, streamed):
   """Stands in for `parallel_steps`, which reads no field: quicker."""
   assert steps_per_call == 1
+  assert not streamed
 
   @quick.jit
   def advance(state, pool):

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 from skimage.io import imread
 from tiny_networks import use_a_line
+from tiny_sets import write_folder
 from whole_runs import arrays, command, losses, run, start, wait_for
 
 from cellseg_jax.cli import config_flag
 from cellseg_jax.datasets.pool import build_pool
-from cellseg_jax.training import loop, manifest, replay
+from cellseg_jax.images import formats
+from cellseg_jax.training import feed, loop, manifest, replay, results
+from cellseg_jax.training.provenance import ProvenanceError
 
 
 @pytest.fixture(scope='module')
@@ -41,8 +45,9 @@ def check_equal(workdir, expected):
   [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
 )
 def test_a_run_that_is_asked_to_end_saves_and_goes_on(data, expected, number):
+  """Crops are streamed, where the other run had all images on its device."""
   workdir = data.parent / f'asked{number}'
-  arguments = command(data, workdir)
+  arguments = command(data, workdir, training__stream='always')
   process = start(arguments)
   wait_for(workdir / 'checkpoints' / '3', process)
   process.send_signal(number)
@@ -140,8 +145,7 @@ def test_a_run_that_only_skips_ends_and_names_the_image(
     return pool.replace(pixels=jnp.asarray(pixels))
 
   use_a_line(monkeypatch)
-  for module in (loop, replay):
-    monkeypatch.setattr(module, 'build_pool', with_nan)
+  monkeypatch.setattr(feed, 'build_pool', with_nan)
   workdir = tmp_path / 'run'
   arguments = command(
     data,
@@ -171,6 +175,39 @@ def test_a_run_that_only_skips_ends_and_names_the_image(
   picture = imread(workdir / 'figures' / f'replay_{step}.png')
   assert picture.std() > 10
   assert (workdir / 'metrics.jsonl').read_text() == before
+
+
+def test_a_run_does_not_go_on_from_other_images(data, tmp_path, monkeypatch):
+  use_a_line(monkeypatch)
+  monkeypatch.setattr(results, 'write_figures', lambda *_: None)
+  path = tmp_path / 'set'
+  shutil.copytree(data, path)
+  write_folder(path / 'test', ['d'])
+  workdir = tmp_path / 'run'
+  arguments = command(
+    path,
+    workdir,
+    model__maps='foreground',
+    decoding__method='components',
+    training__steps=2,
+    training__evaluate_every=2,
+  )
+  config = config_flag.parse(arguments[1:], 'quickstart').config
+  loop.train(config, workdir)
+  for change in ('train/labels/b.tif', 'validation/images/c.tif'):
+    before = (path / change).read_bytes()
+    pixels = imread(path / change)
+    pixels[pixels == pixels.max()] -= 1
+    formats.write_labels(path / change, pixels)
+    refused = f'holds a run on other files: {change} is changed; put'
+    with pytest.raises(ProvenanceError, match=refused):
+      loop.train(config, workdir)
+    with pytest.raises(ProvenanceError, match=refused):
+      replay.replay(config, workdir, 1)
+    (path / change).write_bytes(before)
+  # What the run does not read may change.
+  shutil.rmtree(path / 'test')
+  loop.train(config, workdir)
 
 
 def test_an_update_of_a_healthy_run_is_shown_as_it_was(data, expected):

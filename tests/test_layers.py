@@ -23,6 +23,7 @@ ROOMS = {
   'orbax': ('cellseg_jax.training.checkpoints',),
   'tensorstore': ('cellseg_jax.training.stored',),
   'tensorflow_datasets': ('cellseg_jax.datasets',),
+  'grain': ('cellseg_jax.training.feed',),
   'jinja2': ('cellseg_jax.report.page',),
   'matplotlib': (
     'cellseg_jax.evaluation.figures',

@@ -36,7 +36,7 @@ class Flags(NamedTuple):
   """What the flags of a training run say.
 
   Attributes:
-    config: The configuration, validated.
+    config: The configuration; validated for one process.
     workdir: The folder of the run.
     replay_step: The update to show instead of training; None trains.
     processes: Address of the first process, how many there are and which this
@@ -147,12 +147,14 @@ def parse(argv: Sequence[str], default: str) -> Flags:
   if rest:
     raise ConfigError(f'unexpected argument {rest[0]!r}; flags begin with --')
   result = serialization.from_dict(config.value.to_dict())
-  validate(result)
+  several = processes()
+  if not several:  # Else all must hear of it; training checks when they met.
+    validate(result)
   given: Any = values['config']
   file, variant = _split(given.config_filename)
   name = '-'.join([pathlib.Path(file).stem, *filter(None, [variant])])
   folder = pathlib.Path(workdir.value or f'runs/{name}')
-  return Flags(result, folder, replay_step.value, processes())
+  return Flags(result, folder, replay_step.value, several)
 
 
 def _define_processes(

@@ -21,10 +21,16 @@ CACHE_SIZE = 2**30
 CACHED_FROM = 0.1
 
 
-def prepare() -> None:
-  """Sets up the process; before its first thread and first computation."""
+def prepare(deterministic: bool = False) -> None:
+  """Sets up the process; before its first thread and first computation.
+
+  Args:
+    deterministic: Whether GPUs are to give the same bits every time.
+  """
   keep_freed_blocks()
   keep_compiled_programs()
+  if deterministic:
+    compute_the_same_bits()
 
 
 def keep_freed_blocks() -> bool:
@@ -73,6 +79,16 @@ def keep_compiled_programs() -> pathlib.Path | None:
   jax.config.update('jax_compilation_cache_max_size', CACHE_SIZE)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', CACHED_FROM)
   return folder
+
+
+def compute_the_same_bits() -> None:
+  """Makes XLA use deterministic operations on GPUs, and no autotuning."""
+  from cellseg_jax.training.parallel import DETERMINISTIC
+
+  told = os.environ.get('XLA_FLAGS', '').split()
+  if DETERMINISTIC not in told:
+    # Of a flag that is there twice, XLA takes the last.
+    os.environ['XLA_FLAGS'] = ' '.join([*told, DETERMINISTIC])
 
 
 def _host() -> str:

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 import sys
+import traceback
 
 from absl import flags
 
 from cellseg_jax.cli import config_flag, process
 from cellseg_jax.config import ConfigError
+
+# The exit code where another process of the run is gone.
+LOST = 4
 
 
 def main(argv: Sequence[str], default: str = 'quickstart') -> int:
@@ -18,7 +22,8 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
 
   Returns:
     0; or 2 for faulty flags or data, 3 where training could not go on, and 128
-    and the number of the signal where one asked it to end.
+    and the number of the signal where one asked it to end. Of several processes
+    one that the others wait for does not return, but ends.
   """
   if {'--help', '-h', '--helpfull'} & set(argv[1:]):
     print(f'usage: {argv[0]} {config_flag.USAGE}')
@@ -29,11 +34,13 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
   except (ConfigError, flags.Error) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  process.prepare()
+  process.prepare(config.training.deterministic)
   # Imported late: the flags are checked before the seconds this takes.
   from cellseg_jax.report.run import write_report
   from cellseg_jax.training import interrupts, loop, parallel, replay
 
+  # What all processes of a run raise at the same moment.
+  together = parallel.Refused, loop.TrainingError, interrupts.Interrupted
   try:
     if processes:
       parallel.join(*processes)
@@ -41,13 +48,42 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
       loop.train(config, workdir, write_report)
     else:
       replay.replay(config, workdir, replay_step)
-  except loop.BAD_INPUT as error:
+    return 0
+  except Exception as error:
+    code = _explain(error, bool(processes))
+    if processes and not isinstance(error, together):
+      parallel.leave(code)
+    return code
+
+
+def _explain(error: Exception, several: bool) -> int:
+  """Says what ended a run, for people, and returns the exit code.
+
+  Args:
+    error: Raised by the run.
+    several: Whether this is one of several processes; else what is a fault of
+      the program is raised again.
+  """
+  import jax
+
+  from cellseg_jax.training import interrupts, loop
+
+  if isinstance(error, interrupts.Interrupted):
+    print(error, file=sys.stderr)
+    return error.exit_code
+  if isinstance(error, (loop.TrainingError, *loop.BAD_INPUT)):
     print(f'error: {error}', file=sys.stderr)
-    return 2
-  except loop.TrainingError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 3
-  except interrupts.Interrupted as interrupted:
-    print(interrupted, file=sys.stderr)
-    return interrupted.exit_code
-  return 0
+    return 3 if isinstance(error, loop.TrainingError) else 2
+  if not several:
+    raise error
+  if isinstance(error, jax.errors.JaxRuntimeError):
+    (why, *_) = str(error).splitlines() or ['']
+    print(
+      f'error: this update cannot be made ({why}); another process of this run '
+      'is gone, or out of memory: see what the others said. Started again, the '
+      'same commands go on from the last checkpoint',
+      file=sys.stderr,
+    )
+    return LOST
+  traceback.print_exception(error)
+  return 1

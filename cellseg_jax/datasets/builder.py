@@ -19,6 +19,7 @@ from cellseg_jax.config import DataConfig
 from cellseg_jax.images.formats import ImageFileError
 from cellseg_jax.images.labels import check_pair, LabelError, WARNINGS
 
+SHARD = 256  # Examples in a file.
 _SHOWN_FAULTS = 10
 _DEFAULT = DataConfig()
 
@@ -113,6 +114,26 @@ class LabelledImages(  # type: ignore[call-arg]  # TFDS has the keyword.
       metadata=tfds.core.MetadataDict(),
       disable_shuffling=True,
     )
+
+  def write(self) -> None:
+    """Writes all splits into `data_dir`, one example after another.
+
+    `download_and_prepare` keeps a split in memory, and beyond 1000 MiB needs
+    TensorFlow.
+
+    Raises:
+      LabelError: Names every file that cannot be trained on, and its fault.
+    """
+    self.data_path.mkdir(parents=True)
+    splits = self._split_generators(None)
+    writer = tfds.core.SequentialWriter(
+      self.info, SHARD, file_format='array_record'
+    )
+    writer.initialize_splits(list(splits))
+    for split, examples in splits.items():
+      for _, example in examples:
+        writer.add_examples({split: [example]})
+    writer.close_all()
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
     del dl_manager  # The listing checks the user's folder, and says more.

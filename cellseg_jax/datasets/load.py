@@ -8,7 +8,7 @@ import numpy as np
 from cellseg_jax.config import ConfigError, DataConfig
 from cellseg_jax.datasets.builder import LabelledImages
 from cellseg_jax.datasets.folder import LabelledFolder
-from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.datasets.labelled_image import LabelledImage, LazyImages
 from cellseg_jax.datasets.prepared import prepare
 from cellseg_jax.datasets.public import (
   Bbbc038,
@@ -31,7 +31,7 @@ BUILDERS: dict[str, type[LabelledImages]] = {
   )
 }
 
-Images = tuple[LabelledImage, ...]
+Images = Sequence[LabelledImage]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,10 +39,12 @@ class Splits:
   """The images of a run.
 
   Attributes:
-    train: Images to train on; at least one has a valid pixel of a cell.
+    train: Images to train on; at least one has a valid pixel of a cell. They
+      are read when they are looked at, and not kept, if `apart`.
     validation: Images to choose settings on.
     validation_source: Where those come from, as text for people.
     warnings: What to tell the user before training, one kind each.
+    apart: Whether no training image is validated on.
     digest: SHA-256 (hex) of all files and settings behind the prepared copy.
     files: SHA-256 (hex) of every file that these images come from, by its path
       in `data.path`.
@@ -57,6 +59,7 @@ class Splits:
   digest: str
   files: Mapping[str, str]
   pixel_size: float = 0.0
+  apart: bool = True
 
 
 def load(data: DataConfig) -> Splits:
@@ -76,21 +79,22 @@ def load(data: DataConfig) -> Splits:
   builder, digest, files = prepare(BUILDERS[data.dataset], data)
   names = tuple(builder.info.splits)
   _require_split('train_split', data.train_split, names)
-  train = _read(builder, data.train_split)
+  train: Sequence[LabelledImage] = _read(builder, data.train_split)
   validation: Images = ()
   source = ''
   chosen = data.validation_split or 'validation'
   if data.validation_split and not (data.held_out and chosen == 'validation'):
     _require_split('validation_split', chosen, names)
   if chosen in names:
-    validation = _read(builder, chosen)
+    validation = tuple(_read(builder, chosen))
     source = f'split {chosen!r}'
   if data.held_out:
     train, held_out = hold_out(train, data.held_out)
-    validation += held_out
+    validation = (*validation, *held_out)
     held = f'{len(held_out)} held-out training images'
     source = f'{source} and {held}' if source else held
-  if not validation:
+  apart = bool(validation)
+  if not apart:
     train, validation, source = hold_out_crops(train)
   if not any((image.valid & (image.labels > 0)).any() for image in train):
     raise LabelError(
@@ -106,6 +110,7 @@ def load(data: DataConfig) -> Splits:
     digest,
     {**files[''], **files[data.train_split], **files.get(chosen, {})},
     _pixel_size(BUILDERS[data.dataset], data),
+    apart,
   )
 
 
@@ -130,11 +135,9 @@ def hold_out(
       f'images and one at least must be left; hold out at most '
       f'{len(train) - 1}'
     )
-  places = {int((i + 0.5) * len(train) / count) for i in range(count)}
-  return (
-    tuple(image for i, image in enumerate(train) if i not in places),
-    tuple(image for i, image in enumerate(train) if i in places),
-  )
+  held = [int((i + 0.5) * len(train) / count) for i in range(count)]
+  left = sorted(set(range(len(train))) - set(held))
+  return LazyImages(train.__getitem__, left), tuple(train[i] for i in held)
 
 
 def hold_out_crops(
@@ -168,7 +171,8 @@ def hold_out_crops(
   if held:
     return tuple(kept), tuple(held), 'held-out crops of the training images'
   text = 'the training images themselves (too few cells to hold some out)'
-  return tuple(train), tuple(train), text
+  whole = tuple(train)
+  return whole, whole, text
 
 
 def _split_corner(
@@ -216,13 +220,16 @@ def _require_split(field: str, name: str, names: Sequence[str]) -> None:
     )
 
 
-def _read(builder: LabelledImages, split: str) -> Images:
-  return tuple(
-    LabelledImage(
+def _read(builder: LabelledImages, split: str) -> LazyImages:
+  source = builder.as_data_source(split=split)
+
+  def read(place: int) -> LabelledImage:
+    example = source[place]
+    return LabelledImage(
       name=example['name'].decode(),
       image=np.asarray(example['image']),
       labels=np.asarray(example['labels']),
       valid=np.asarray(example['valid']),
     )
-    for example in builder.as_data_source(split=split)
-  )
+
+  return LazyImages(read, range(len(source)))

@@ -1,6 +1,7 @@
-"""The Pool: all training images with their targets, as one pytree."""
+"""The training images with their targets, as crops are cut from them."""
 
 from collections.abc import Sequence
+import math
 
 from flax import struct
 import jax
@@ -14,21 +15,50 @@ from cellseg_jax.images import normalize, targets
 
 
 @struct.dataclass
-class Pool:
+class Layout:
+  """What crops are drawn by: all of the training images but their pixels.
+
+  Attributes:
+    sizes: int32 (N, 2), height and width of each image in network-input pixels.
+    bounds: float32 (N,), rising to 1: an image's share of the crops is the step
+      from the bound before it to its own. Summed on the host: devices may
+      differ in the last bit.
+    cells: int32 (K, 3), image, row and column of a pixel of every cell.
+  """
+
+  sizes: jax.Array | np.ndarray
+  bounds: jax.Array | np.ndarray
+  cells: jax.Array | np.ndarray
+
+
+@struct.dataclass
+class Pool(Layout):
   """Training images at the network's scale, padded to one size.
 
   Attributes:
     pixels: float32 (N, H, W, C + M + 1): normalised image, targets, weight.
-    sizes: int32 (N, 2), height and width of each image within the padding.
-    chances: float32 (N,), share of the crops that each image gives.
-    cells: int32 (K, 3), image, row and column of a pixel of every cell.
     channels: C (static).
   """
 
-  pixels: jax.Array
-  sizes: jax.Array
-  chances: jax.Array
-  cells: jax.Array
+  pixels: jax.Array | np.ndarray
+  channels: int = struct.field(pytree_node=False, default=1)
+
+
+@struct.dataclass
+class Windows:
+  """A part of one training image for each of some crops, wrapped around.
+
+  Attributes:
+    pixels: float32 (N, H, W, C + M + 1), as a `Pool` holds them.
+    images: int32 (N,), which image of the set each part is of.
+    origins: int32 (N, 2), the crop's first row and column in that image; the
+      crop lies in the middle of the part.
+    channels: C (static).
+  """
+
+  pixels: jax.Array | np.ndarray
+  images: jax.Array
+  origins: jax.Array
   channels: int = struct.field(pytree_node=False, default=1)
 
 
@@ -40,28 +70,66 @@ def build_pool(images: Sequence[LabelledImage], config: Config) -> Pool:
     config: Normalisation, resampling, the network's maps and their targets.
 
   Returns:
-    A `Pool`; each image gives crops in proportion to its area.
+    A `Pool` of host arrays; each image gives crops in proportion to its area.
   """
-  prepared = [_prepare(image, config) for image in images]
-  sizes = np.array([p.shape[:2] for p in prepared], np.int32)
+  sizes = network_sizes([image.labels.shape for image in images], config)
   height, width = sizes.max(0)
-  pixels = np.stack(
-    [
-      np.pad(p, [(0, height - p.shape[0]), (0, width - p.shape[1]), (0, 0)])
-      for p in prepared
-    ]
+  # Filled in place: lists of arrays and copies took four times as much.
+  pixels = _zeros((len(images), height, width, depth(config)))
+  cells = []
+  for place, size, image in zip(pixels, sizes, images, strict=True):
+    place[: size[0], : size[1]] = prepare_image(image, config)
+    cells.append(middles(image, size))
+  layout = make_layout(sizes, cells)
+  return Pool(pixels=pixels, **vars(layout), channels=config.data.channels)
+
+
+def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+  """Returns float32 zeros that a CPU's JAX takes as they are, uncopied.
+
+  It does where they begin at a multiple of 64 bytes.
+  """
+  size = 4 * math.prod(map(int, shape))
+  memory = np.zeros(size + 64, np.uint8)
+  start = -memory.ctypes.data % 64
+  return memory[start : start + size].view(np.float32).reshape(shape)
+
+
+def make_layout(sizes: np.ndarray, cells: Sequence[np.ndarray]) -> Layout:
+  """Puts together what is known of the images.
+
+  Args:
+    sizes: int32 (N, 2), heights and widths.
+    cells: N arrays int32 (., 2), as `middles` returns.
+
+  Returns:
+    A `Layout` of host arrays; each image gives crops in proportion to its area.
+  """
+  areas = sizes.prod(1, dtype=np.float64).cumsum()
+  found = np.concatenate(
+    [np.insert(of, 0, image, axis=1) for image, of in enumerate(cells)]
   )
-  areas = sizes.prod(1).astype(np.float32)
-  return Pool(
-    pixels=jnp.asarray(pixels),
-    sizes=jnp.asarray(sizes),
-    chances=jnp.asarray(areas / areas.sum()),
-    cells=jnp.asarray(_cells(images, sizes)),
-    channels=config.data.channels,
+  if not len(found):
+    found = np.zeros((1, 3), np.int32)
+  return Layout(sizes, (areas / areas[-1]).astype(np.float32), found)
+
+
+def network_sizes(
+  shapes: Sequence[tuple[int, int]], config: Config
+) -> np.ndarray:
+  """Returns sizes at the network's scale, int32 (N, 2)."""
+  scale = config.data.resample
+  return np.array(
+    [normalize.resampled_shape(s, scale) for s in shapes], 'int32'
   )
 
 
-def _prepare(labelled: LabelledImage, config: Config) -> np.ndarray:
+def depth(config: Config) -> int:
+  """Returns the values a pixel: channels, targets and weight."""
+  return config.data.channels + len(targets.map_names(config.model)) + 1
+
+
+def prepare_image(labelled: LabelledImage, config: Config) -> np.ndarray:
   """Returns (H, W, C + M + 1): normalised image, targets and weight."""
   raw = labelled.image.reshape(*labelled.labels.shape, -1).astype(np.float32)
   image = normalize.normalize(jnp.asarray(raw), config.intensity)
@@ -76,14 +144,22 @@ def _prepare(labelled: LabelledImage, config: Config) -> np.ndarray:
   return np.dstack([image, maps, weight])
 
 
-def _cells(images: Sequence[LabelledImage], sizes: np.ndarray) -> np.ndarray:
-  """Returns image, row and column of the middle of every labelled cell."""
-  found = []
-  for index, (image, size) in enumerate(zip(images, sizes, strict=True)):
-    labels = np.where(image.valid, image.labels, 0)
-    scale = size / labels.shape
-    for box in ndimage.find_objects(labels):
-      if box is not None:
-        middle = [(part.start + part.stop) / 2 for part in box]
-        found.append([index, *np.minimum(middle * scale, size - 1)])
-  return np.array(found or [[0, 0, 0]], np.int32)
+def middles(labelled: LabelledImage, size: np.ndarray) -> np.ndarray:
+  """Returns row and column of the middle of every labelled cell.
+
+  Args:
+    labelled: The image; cells count where they are valid.
+    size: Its height and width at the network's scale.
+
+  Returns:
+    int32 (K, 2), in pixels at that scale.
+  """
+  labels = np.where(labelled.valid, labelled.labels, 0)
+  scale = size / labels.shape
+  found = [
+    [(part.start + part.stop) / 2 for part in box]
+    for box in ndimage.find_objects(labels)
+    if box is not None
+  ]
+  middle = np.reshape(found, (-1, 2)) * scale
+  return np.minimum(middle, size - 1).astype(np.int32)

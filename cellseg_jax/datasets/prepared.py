@@ -4,16 +4,12 @@ The digest covers everything that a copy was made from, so a changed file is
 never used in its old form.
 """
 
-from collections.abc import Iterator, Mapping
-import contextlib
+from collections.abc import Callable, Mapping
 import hashlib
-import io
 import os
 import pathlib
 import tempfile
 from typing import NamedTuple
-
-import tensorflow_datasets as tfds
 
 from cellseg_jax.cache import user_cache
 from cellseg_jax.config import ConfigError, DataConfig
@@ -38,10 +34,6 @@ class Prepared(NamedTuple):
 def prepare(builder: type[LabelledImages], data: DataConfig) -> Prepared:
   """Prepares a copy of a data set, unless there is one of just these files.
 
-  The copy is made in a folder of its own and moved into place when it is
-  whole: a killed preparation leaves nothing that is used later, and of two at
-  the same time the first to finish wins.
-
   Raises:
     ConfigError: The files or the cache are not where the config says.
     LabelError: Names every file that cannot be trained on, and its fault.
@@ -49,26 +41,41 @@ def prepare(builder: type[LabelledImages], data: DataConfig) -> Prepared:
   listing = builder.listing(data)
   contents = _contents(listing)
   digest = _digest(builder, data, listing, contents)
-  root = cache_folder(data)
-  final = root / f'{builder.name}-{digest[:32]}'
-  if not final.is_dir():
-    with tempfile.TemporaryDirectory(dir=root, prefix='.preparing-') as folder:
-      made = pathlib.Path(folder) / 'copy'
-      config = tfds.download.DownloadConfig(manual_dir=data.path or None)
-      with _quiet():
-        builder(data=data, data_dir=made).download_and_prepare(
-          download_config=config
-        )
-      try:
-        os.rename(made, final)
-      except OSError:
-        if not final.is_dir():  # Else another process was first.
-          raise
+  final = cache_folder(data) / f'{builder.name}-{digest[:32]}'
+  make_once(final, lambda folder: builder(data=data, data_dir=folder).write())
   files = {
     split: {_shown(path, data): contents[path].hex() for path in paths}
     for split, paths in _paths(listing).items()
   }
   return Prepared(builder(data=data, data_dir=final), digest, files)
+
+
+def make_once(
+  final: pathlib.Path, make: Callable[[pathlib.Path], None]
+) -> None:
+  """Makes a folder of a cache unless it is there, whole or not at all.
+
+  It is made under another name and moved into place: what is killed meanwhile
+  leaves nothing that is used later, and of two at the same time the first to
+  finish wins.
+
+  Args:
+    final: The folder.
+    make: Writes what it is to hold into the folder it is given, which it may
+      have to make.
+  """
+  if final.is_dir():
+    return
+  with tempfile.TemporaryDirectory(
+    dir=final.parent, prefix='.preparing-'
+  ) as folder:
+    made = pathlib.Path(folder) / 'copy'
+    make(made)
+    try:
+      os.rename(made, final)
+    except OSError:
+      if not final.is_dir():  # Else another process was first.
+        raise
 
 
 def cache_folder(data: DataConfig) -> pathlib.Path:
@@ -139,11 +146,3 @@ def _digest(
       digest.update(path.name.encode() + contents[path])
   digest.update(repr(listing.warnings).encode())
   return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Keeps TFDS from reporting on standard output and from drawing bars."""
-  tfds.disable_progress_bar()
-  with contextlib.redirect_stdout(io.StringIO()):
-    yield

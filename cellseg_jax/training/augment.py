@@ -13,7 +13,8 @@ from jax import lax
 import jax.numpy as jnp
 
 from cellseg_jax.config import AugmentationConfig
-from cellseg_jax.datasets.pool import Pool
+from cellseg_jax.datasets.pool import Pool, Windows
+from cellseg_jax.training.places import choose, Place
 
 
 class Batch(NamedTuple):
@@ -33,81 +34,81 @@ class Batch(NamedTuple):
 
 
 def augment(
-  keys: jax.Array, pool: Pool, config: AugmentationConfig, size: int
+  keys: jax.Array, pool: Pool | Windows, config: AugmentationConfig, size: int
 ) -> Batch:
   """Draws one augmented crop for every key.
 
   Args:
     keys: JAX random keys (N,); a crop depends on its own key alone.
-    pool: The training images.
+    pool: The training images; or the `window_side` pixels of one of them around
+      the place of each crop, as `choose` draws it. The crops are the same.
     config: Which changes, and how strong.
     size: Side of the crops in pixels.
 
   Returns:
     A `Batch` of N crops.
   """
-  return jax.vmap(lambda key: _crop(key, pool, config, size))(keys)
-
-
-def _crop(
-  key: jax.Array, pool: Pool, config: AugmentationConfig, size: int
-) -> Batch:
-  """Draws one crop; the arrays have no leading axis."""
-  which, place, intensity = jax.random.split(key, 3)
-  index = jax.random.choice(which, pool.chances.size, p=pool.chances)
-  if config.centred:
-    index, middle = _choose_cell(which, index, pool, config)
+  if isinstance(pool, Windows):
+    # A crop reads its own window, whose first pixel lies before its own.
+    places, numbers = Place(pool.images, pool.origins), jnp.arange(len(keys))
+    first = pool.origins - (pool.pixels.shape[1] - size) // 2
+    extents = jnp.full_like(first, pool.pixels.shape[1])
   else:
-    middle = None
-  extent = pool.sizes[index]
-  coordinates = sample_coordinates(place, extent, config, size, middle)
-  crop = _read(pool, index, coordinates)
-  channels = pool.channels
-  image = change_intensity(intensity, crop[..., :channels], config)
-  return Batch(image, crop[..., channels:-1], crop[..., -1], index)
+    places = choose(keys, pool, config, size)
+    numbers, extents = places.image, pool.sizes[places.image]
+    first = jnp.zeros_like(places.origin)
+
+  def crop(
+    key: jax.Array,
+    place: Place,
+    number: jax.Array,
+    first: jax.Array,
+    extent: jax.Array,
+  ) -> Batch:
+    _, moves, intensity = jax.random.split(key, 3)
+    coordinates = sample_coordinates(moves, place.origin, config, size)
+    read = _read(pool, number, first, extent, coordinates)
+    image, rest = read[..., : pool.channels], read[..., pool.channels :]
+    image = change_intensity(intensity, image, config)
+    return Batch(image, rest[..., :-1], rest[..., -1], place.image)
+
+  return jax.vmap(crop)(keys, places, numbers, first, extents)
 
 
-def _choose_cell(
-  key: jax.Array, index: jax.Array, pool: Pool, config: AugmentationConfig
-) -> tuple[jax.Array, jax.Array]:
-  """Draws a cell to centre the crop on, or leaves the image as drawn.
+def window_side(config: AugmentationConfig, size: int) -> int:
+  """Returns the side of what a crop may be read from, around its middle.
 
-  Returns:
-    The image, int32 (), and row and column, int32 (2,); -1 for no cell.
+  Args:
+    config: Which changes, and how strong.
+    size: Side of the crop in pixels.
   """
-  chance_key, cell_key = jax.random.split(key)
-  cell = pool.cells[jax.random.randint(cell_key, (), 0, len(pool.cells))]
-  centred = jax.random.uniform(chance_key) < config.centred
-  return (
-    jnp.where(centred, cell[0], index),
-    jnp.where(centred, cell[1:], -1),
-  )
+  half = (size - 1) / 2
+  # Normal numbers of single precision end at 5.5; a cubic through nodes
+  # overshoots them by a quarter along either axis.
+  reach = half + 5.5 * 1.25**2 * config.elastic
+  reach *= config.scale * (math.sqrt(2) if config.rotate else 1)
+  # One more for the neighbours between which is interpolated, and rounding.
+  return size + 2 * (math.ceil(reach - half) + 1)
 
 
 def sample_coordinates(
-  key: jax.Array,
-  extent: jax.Array,
-  config: AugmentationConfig,
-  size: int,
-  middle: jax.Array | None = None,
+  key: jax.Array, origin: jax.Array, config: AugmentationConfig, size: int
 ) -> jax.Array:
   """Draws where in the image each pixel of a crop is read from.
 
   Args:
     key: A JAX random key.
-    extent: int32 (2,), the image's height and width in pixels.
+    origin: int32 (2,), row and column of the first pixel of the crop, if that
+      is neither turned nor deformed.
     config: Which changes, and how strong.
     size: Side of the crop in pixels.
-    middle: int32 (2,), a pixel to centre the crop on where not negative; None
-      is anywhere.
 
   Returns:
     float32 (S, S, 2), rows and columns in pixels, to be wrapped around the
     image. Whole numbers unless rotation, scaling or deformation is on.
   """
-  origin_key, flip_key, angle_key, scale_key, elastic_key = jax.random.split(
-    key, 5
-  )
+  # The first key is the origin's.
+  _, flip_key, angle_key, scale_key, elastic_key = jax.random.split(key, 5)
   line = jnp.arange(size) - (size - 1) / 2
   grid = jnp.stack(jnp.meshgrid(line, line, indexing='ij'), axis=-1)
   if config.elastic:
@@ -125,14 +126,6 @@ def sample_coordinates(
     grid = jnp.stack(
       [cosine * rows - sine * columns, sine * rows + cosine * columns], axis=-1
     )
-  # A rolled crop may start anywhere; otherwise it starts where it fits.
-  room = extent if config.roll else jnp.maximum(extent - size + 1, 1)
-  origin = jax.random.randint(origin_key, (2,), 0, room)
-  if middle is not None:
-    around = middle - size // 2
-    if not config.roll:
-      around = jnp.clip(around, 0, room - 1)
-    origin = jnp.where(middle >= 0, around, origin)
   return grid + origin + (size - 1) / 2
 
 
@@ -152,12 +145,20 @@ def _displacement(
   return field[start : start + size, start : start + size]
 
 
-def _read(pool: Pool, index: jax.Array, coordinates: jax.Array) -> jax.Array:
+def _read(
+  pool: Pool | Windows,
+  number: jax.Array,
+  first: jax.Array,
+  extent: jax.Array,
+  coordinates: jax.Array,
+) -> jax.Array:
   """Reads an image linearly, its targets at the nearest pixel, wrapped around.
 
   Args:
-    pool: The training images.
-    index: int32 (), which image.
+    pool: Whose pixels.
+    number: int32 (), which of its images.
+    first: int32 (2,), row and column that its first pixel stands for.
+    extent: int32 (2,), height and width after which it repeats.
     coordinates: float32 (S, S, 2).
 
   Returns:
@@ -168,8 +169,8 @@ def _read(pool: Pool, index: jax.Array, coordinates: jax.Array) -> jax.Array:
   fraction = coordinates - floor
   corners = jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])
   places = floor.astype(jnp.int32)[..., None, :] + corners
-  places %= pool.sizes[index]
-  flat = (index * height + places[..., 0]) * width + places[..., 1]
+  places = (places - first) % extent
+  flat = (number * height + places[..., 0]) * width + places[..., 1]
   values = pool.pixels.reshape(-1, depth)[flat]
   shares = jnp.where(
     corners == 1, fraction[..., None, :], 1 - fraction[..., None, :]

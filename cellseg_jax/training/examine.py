@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from cellseg_jax.config import Config
-from cellseg_jax.datasets.pool import Pool
+from cellseg_jax.datasets.pool import Pool, Windows
 from cellseg_jax.training.augment import Batch
 from cellseg_jax.training.step import draw, loss_sums, TrainState
 
@@ -52,13 +52,13 @@ class Examined(NamedTuple):
 
 
 def examine(
-  state: TrainState, pool: Pool, config: Config, step: int
+  state: TrainState, pool: Pool | Windows, config: Config, step: int
 ) -> Examined:
   """Computes an update again, without making it, on one device.
 
   Args:
     state: The state before it.
-    pool: The training images.
+    pool: The training images, or what the samples of this update are cut from.
     config: The run's configuration.
     step: The update, counted from 1.
   """

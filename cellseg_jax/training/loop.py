@@ -15,7 +15,7 @@ import optax
 from cellseg_jax import serialization
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load, Splits
-from cellseg_jax.datasets.pool import build_pool
+from cellseg_jax.datasets.survey import survey
 from cellseg_jax.images.formats import ImageFileError
 from cellseg_jax.images.inside import OutsideError
 from cellseg_jax.images.labels import LabelError
@@ -25,6 +25,7 @@ from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training import parallel
 from cellseg_jax.training.checkpoints import CheckpointError
 from cellseg_jax.training.examine import examine
+from cellseg_jax.training.feed import Feed, make_feed
 from cellseg_jax.training.interrupts import Interrupted, Interrupts
 from cellseg_jax.training.lock import LockedError
 from cellseg_jax.training.provenance import check_config, ProvenanceError
@@ -92,8 +93,10 @@ def train(
   with parallel.unanimous():
     validate(config)
     parallel.check_batch_size(config.training.batch_size)
+    parallel.check_deterministic(config.training.deterministic)
     splits = load(config.data)
-    config = resolve(config, splits.train, splits.pixel_size)
+    found = survey(splits.train)
+    config = resolve(config, found.areas, splits.pixel_size)
   parallel.check_same({**serialization.flat(config), 'images': splits.digest})
   run = config.training
   optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
@@ -105,13 +108,14 @@ def train(
       record = stack.enter_context(
         (Record if first else NoRecord)(workdir, config, splits.files, report)
       )
-      record.say(_description(splits, config))
+      record.say(_description(splits, config, len(found.areas)))
       state = record.last_state(state)
     # The folder is the first process's alone to read.
     state = parallel.from_first(state)
     if int(state.step) < run.steps:
+      feed = make_feed(splits, config, found, record.say)
       record.begin(state)
-      _make_updates(state, optimizer, config, splits, record)
+      _make_updates(state, optimizer, config, splits, feed, record)
     if not first:
       return {}
     return _finish(workdir, splits, record)
@@ -159,6 +163,7 @@ def _make_updates(
   optimizer: optax.GradientTransformation,
   config: Config,
   splits: Splits,
+  feed: Feed,
   record: Record,
 ) -> None:
   """Makes the updates that are left; records, evaluates and saves on the way.
@@ -170,12 +175,12 @@ def _make_updates(
   run = config.training
   with Interrupts(parallel.largest_of_all()) as interrupts:
     for step, state, loss, speed in _stretches(
-      start, optimizer, config, splits, interrupts
+      start, optimizer, config, feed, interrupts
     ):
       record.updates(state, loss, speed)
       if int(state.skipped_in_a_row) > run.most_skipped:
         record.save(state)
-        raise TrainingError(_not_finite(state, splits, config))
+        raise TrainingError(_not_finite(state, splits, feed, config))
       asked = interrupts.agreed()
       # Also when asked to end: else the run that goes on would lack it.
       if step % run.evaluate_every == 0 or step == run.steps:
@@ -196,7 +201,7 @@ def _stretches(
   state: TrainState,
   optimizer: optax.GradientTransformation,
   config: Config,
-  splits: Splits,
+  feed: Feed,
   interrupts: Interrupts,
 ) -> Iterator[_Stretch]:
   """Makes updates; yields whenever one is to be logged, evaluated or saved.
@@ -214,13 +219,15 @@ def _stretches(
       batch_size=parallel.check_batch_size(run.batch_size),
     ),
     call,
+    feed.streamed,
   )
   state = parallel.replicate(state)
-  pool = parallel.replicate(build_pool(splits.train, config))
   intervals = (run.log_every, run.evaluate_every, run.checkpoint_every)
   losses = []
   start = time.monotonic()
-  for step in range(first + call, run.steps + 1, call):
+  steps = range(first + call, run.steps + 1, call)
+  # The steps come first: they end.
+  for step, pool in zip(steps, feed.calls(first, call), strict=False):
     state, loss = advance(state, pool)
     losses.append(loss)
     if (
@@ -261,11 +268,13 @@ def _model(state: TrainState, config: Config) -> Model:
   return Model(variables, {}, config)
 
 
-def _not_finite(state: TrainState, splits: Splits, config: Config) -> str:
+def _not_finite(
+  state: TrainState, splits: Splits, feed: Feed, config: Config
+) -> str:
   """Says which samples of the last update were not finite, and what to do."""
   step, count = int(state.step), int(state.skipped_in_a_row)
   state = jax.device_get(state)
-  found = examine(state, build_pool(splits.train, config), config, step)
+  found = examine(state, feed.at(step - 1), config, step)
   guilty = [
     f'{number} (of {splits.train[source].name})'
     for number, source in enumerate(found.batch.sources)
@@ -280,10 +289,9 @@ def _not_finite(state: TrainState, splits: Splits, config: Config) -> str:
   )
 
 
-def _description(splits: Splits, config: Config) -> str:
+def _description(splits: Splits, config: Config, cells: int) -> str:
   """Says what is trained on, and what is odd about it."""
   warnings = [f'Warning: {warning}' for warning in splits.warnings]
-  cells = sum(len(np.unique(im.labels[im.labels > 0])) for im in splits.train)
   return '\n'.join(
     [
       *warnings,

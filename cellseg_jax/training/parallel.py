@@ -1,11 +1,12 @@
 """Data parallelism: the only module that knows `pmap` and axis names."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import contextlib
 import functools
 import json
 import os
 import sys
+import threading
 from typing import Any, NoReturn
 
 import jax
@@ -17,6 +18,12 @@ import numpy as np
 from cellseg_jax.config import ConfigError
 
 AXIS = 'devices'
+
+# Makes XLA choose GPU operations that give the same bits every time.
+DETERMINISTIC = '--xla_gpu_deterministic_ops=true'
+
+# Seconds that processes wait for each other, first in silence.
+_SILENT, _PATIENT = 10, 300
 
 # Bytes of the longest text that processes tell each other.
 _LONGEST = 16_384
@@ -44,11 +51,25 @@ def check_batch_size(batch_size: int) -> int:
   return batch_size // devices
 
 
+def check_deterministic(wanted: bool) -> None:
+  """Refuses to promise the same bits where XLA was not told to give them.
+
+  Raises:
+    ConfigError: It is wanted, on a GPU, and `XLA_FLAGS` lacks the flag.
+  """
+  told = os.environ.get('XLA_FLAGS', '').split()
+  if wanted and jax.default_backend() == 'gpu' and DETERMINISTIC not in told:
+    raise ConfigError(
+      f'config.training.deterministic needs {DETERMINISTIC} in the environment '
+      'variable XLA_FLAGS before JAX is first used; run_train.py and cellseg '
+      'train set it'
+    )
+
+
 def join(
   coordinator_address: str | None,
   num_processes: int | None,
   process_id: int | None,
-  patience: int = 300,
 ) -> None:
   """Joins the processes of a run; before any other use of JAX.
 
@@ -57,17 +78,28 @@ def join(
       three from SLURM, Open MPI or Kubernetes.
     num_processes: How many there are.
     process_id: Which this is, from 0.
-    patience: Seconds to wait for the others.
 
   Raises:
     ConfigError: They do not find each other.
   """
+  waiting = threading.Timer(
+    _SILENT,
+    lambda: print(
+      'Still waiting for the other processes of this run'
+      + (f' at {coordinator_address}' if coordinator_address else '')
+      + f'; after {_PATIENT} s this one gives up',
+      file=sys.stderr,
+      flush=True,
+    ),
+  )
+  waiting.daemon = True
+  waiting.start()
   try:
     jax.distributed.initialize(
       coordinator_address,
       num_processes,
       process_id,
-      initialization_timeout=patience,
+      initialization_timeout=_PATIENT,
       # Seconds after which the others end when one is gone.
       heartbeat_timeout_seconds=30,
       # The others wait for the first, which evaluates and draws at the end.
@@ -79,6 +111,8 @@ def join(
       f'({error}); give all of them the same --coordinator_address and '
       '--num_processes, and each its own --process_id from 0'
     ) from error
+  finally:
+    waiting.cancel()
 
 
 def leave(code: int) -> NoReturn:
@@ -179,15 +213,60 @@ def replicate(tree: Any) -> Any:
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def data_parallel(steps: Callable[..., Any]) -> Callable[..., Any]:
-  """Maps (state, pool, device) -> (state, losses) over all devices."""
+def data_parallel(
+  steps: Callable[..., Any], streamed: bool = False
+) -> Callable[..., Any]:
+  """Maps (state, pool, device) -> (state, losses) over all devices.
+
+  A pool that is streamed is another for each of them.
+  """
   return jax.pmap(
-    steps, AXIS, in_axes=(None, None, 0), out_axes=None, donate_argnums=0
+    steps,
+    AXIS,
+    in_axes=(None, 1 if streamed else None, 0),
+    out_axes=None,
+    donate_argnums=0,
   )
 
 
+def local_samples(batch_size: int) -> range:
+  """Returns the places in the global batch that this process computes."""
+  here = check_batch_size(batch_size) * jax.local_device_count()
+  first = jax.process_index() * here
+  return range(first, first + here)
+
+
+def spread(tree: Any) -> Any:
+  """Copies what each local device needs of a call to it.
+
+  Args:
+    tree: Host arrays (steps, samples, ...), of `local_samples`.
+
+  Returns:
+    Arrays (steps, devices, samples of each, ...).
+  """
+  local = jax.local_device_count()
+  mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+  return jax.device_put(
+    jax.tree.map(lambda x: x.reshape(len(x), local, -1, *x.shape[2:]), tree),
+    NamedSharding(mesh, PartitionSpec(None, AXIS)),
+  )
+
+
+def ahead(items: Iterable[Any]) -> Iterator[Any]:
+  """Yields items, each when the next one has been asked for."""
+  items = iter(items)
+  current = next(items, None)
+  while current is not None:
+    following = next(items, None)
+    yield current
+    current = following
+
+
 def parallel_steps(
-  step: Callable[..., tuple[Any, jax.Array]], steps_per_call: int
+  step: Callable[..., tuple[Any, jax.Array]],
+  steps_per_call: int,
+  streamed: bool = False,
 ) -> Callable[..., tuple[Any, jax.Array]]:
   """Runs a training step on all devices, one or several steps a call.
 
@@ -195,22 +274,30 @@ def parallel_steps(
     step: (state, pool, device, *, axis_name) -> (state, loss); pure.
     steps_per_call: Steps in one compiled call. One step is not wrapped in a
       loop: XLA runs convolutions in loops 10 times slower on CPUs.
+    streamed: Whether every step of every device has a pool of its own.
 
   Returns:
-    (state, pool) -> (state, losses), losses float32 (steps_per_call,). State
-    and pool are as `replicate` returns; the state is donated.
+    (state, pool) -> (state, losses), losses float32 (steps_per_call,). The
+    state is as `replicate` returns, the pool too, or as `spread` returns if
+    streamed; the state is donated.
   """
-  step = functools.partial(step, axis_name=AXIS)
+  # Nothing is added up over one device: XLA would copy it all the same.
+  axis_name = AXIS if jax.device_count() > 1 else None
+  step = functools.partial(step, axis_name=axis_name)
 
   def steps(state: Any, pool: Any, device: Any) -> tuple[Any, jax.Array]:
     if steps_per_call == 1:
-      state, loss = step(state, pool, device)
+      only = jax.tree.map(lambda x: x[0], pool) if streamed else pool
+      state, loss = step(state, only, device)
       return state, loss[None]
     return lax.scan(
-      lambda state, _: step(state, pool, device), state, length=steps_per_call
+      lambda state, of_step: step(state, of_step if streamed else pool, device),
+      state,
+      pool if streamed else None,
+      length=steps_per_call,
     )
 
-  mapped = data_parallel(steps)
+  mapped = data_parallel(steps, streamed)
   local = jax.local_device_count()
   devices = jax.process_index() * local + np.arange(local, dtype=np.int32)
   return lambda state, pool: mapped(state, pool, devices)

@@ -27,6 +27,9 @@ PACKAGES = (
   'numpy',
 )
 
+# Where `.git` lies if this code is run from a checkout.
+CHECKOUT = pathlib.Path(__file__).parents[2]
+
 # Changed files that a message names.
 _SHOWN = 5
 
@@ -62,13 +65,12 @@ def cpu_threads() -> int:
   return os.cpu_count() or 1
 
 
-def commit() -> str | None:
-  """Returns the commit of the checkout that this code is run from.
+def commit(root: pathlib.Path = CHECKOUT) -> str | None:
+  """Returns the commit of a checkout, by default of the one that is run.
 
   It ends in `-dirty` where tracked files were changed; None where there is no
   checkout or no git.
   """
-  root = pathlib.Path(__file__).parents[2]
   if not (root / '.git').exists():  # Else git would look further up.
     return None
   describe = ('describe', '--always', '--abbrev=40', '--exclude=*', '--dirty')

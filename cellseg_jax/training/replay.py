@@ -8,13 +8,14 @@ import numpy as np
 
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load
-from cellseg_jax.datasets.pool import build_pool, Pool
+from cellseg_jax.datasets.survey import survey
 from cellseg_jax.evaluation import figures
 from cellseg_jax.images.inside import inside
 from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training import provenance
 from cellseg_jax.training.checkpoints import Checkpoints
 from cellseg_jax.training.examine import examine, Figures
+from cellseg_jax.training.feed import Feed, make_feed
 from cellseg_jax.training.loop import start_state
 from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.step import train_step, TrainState
@@ -44,12 +45,13 @@ def replay(config: Config, workdir: str | pathlib.Path, step: int) -> None:
       f'--replay_step must be 1 to {config.training.steps}, found {step}'
     )
   splits = load(config.data)
-  config = resolve(config, splits.train, splits.pixel_size)
+  known = survey(splits.train)
+  config = resolve(config, known.areas, splits.pixel_size)
   provenance.check_config(workdir, config)
   provenance.check_files(workdir, splits.files)
-  pool = build_pool(splits.train, config)
-  state = _state_before(step, workdir, config, pool)
-  found = examine(state, pool, config, step)
+  feed = make_feed(splits, config, known, print)
+  state = _state_before(step, workdir, config, feed)
+  found = examine(state, feed.at(step - 1), config, step)
   print(f'step {step}: {_line(found.whole)}')
   for number, source in enumerate(found.batch.sources):
     name = splits.train[source].name
@@ -68,7 +70,7 @@ def _line(figures_of: Figures) -> str:
 
 
 def _state_before(
-  step: int, workdir: pathlib.Path, config: Config, pool: Pool
+  step: int, workdir: pathlib.Path, config: Config, feed: Feed
 ) -> TrainState:
   """Returns the state that an update begins with."""
   optimizer = optimizer_lib.make_optimizer(
@@ -91,6 +93,6 @@ def _state_before(
     donate_argnums=0,
   )
   print(f'from step {int(state.step)}', flush=True)
-  for _ in range(int(state.step), step - 1):
-    state, _ = make(state, pool)
+  for made in range(int(state.step), step - 1):
+    state, _ = make(state, feed.at(made))
   return jax.tree.map(np.asarray, state)

@@ -1,12 +1,10 @@
 """What a config leaves to be derived from the training labels."""
 
-from collections.abc import Sequence
 import math
 
 import numpy as np
 
 from cellseg_jax.config import Config
-from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.serialization import replace
 
 # Cells of a few pixels are not magnified further: the memory needed grows with
@@ -15,13 +13,13 @@ MOST = 4.0
 
 
 def resolve(
-  config: Config, images: Sequence[LabelledImage], pixel_size: float = 0.0
+  config: Config, areas: np.ndarray, pixel_size: float = 0.0
 ) -> Config:
   """Sets the fields that follow from the cells.
 
   Args:
     config: As given.
-    images: The training images; at least one has a cell.
+    areas: Pixels of every training cell, int (K,); at least one.
     pixel_size: Side of their pixels in um, as their files say; 0 if unknown.
 
   Returns:
@@ -29,7 +27,6 @@ def resolve(
     `data.diameter` and `data.pixel_size` where they are 0, and with
     `decoding.min_area` and `decoding.rim` where they are -1.
   """
-  areas = cell_areas(images)
   data, decoding = {}, {}
   diameter = math.sqrt(4 * np.median(areas) / math.pi)
   data['diameter'] = config.data.diameter or round(diameter, 2)
@@ -44,12 +41,3 @@ def resolve(
   if config.decoding.rim < 0:
     decoding['rim'] = round(config.targets.gap / resample)
   return replace(config, data=data, decoding=decoding)
-
-
-def cell_areas(images: Sequence[LabelledImage]) -> np.ndarray:
-  """Returns the pixels of every labelled cell of all images, int64 (K,)."""
-  areas = []
-  for image in images:
-    labels = image.labels[image.valid & (image.labels > 0)]
-    areas.append(np.unique(labels, return_counts=True)[1])
-  return np.concatenate(areas)

@@ -6,10 +6,11 @@ from typing import Any
 from flax import struct
 import jax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 import optax
 
 from cellseg_jax.config import Config
-from cellseg_jax.datasets.pool import Pool
+from cellseg_jax.datasets.pool import Pool, Windows
 from cellseg_jax.model import fcn
 from cellseg_jax.training.augment import augment, Batch
 from cellseg_jax.training.losses import weighted_cross_entropy
@@ -121,14 +122,15 @@ def sample_keys(seed: int, step: jax.Array, samples: jax.Array) -> jax.Array:
 
 
 def draw(
-  step: jax.Array, samples: jax.Array, pool: Pool, config: Config
+  step: jax.Array, samples: jax.Array, pool: Pool | Windows, config: Config
 ) -> Batch:
   """Draws the crops of an update.
 
   Args:
     step: int32 (), the update.
     samples: int32 (N,), places in the global batch.
-    pool: The training images.
+    pool: The training images, or the parts of them that these samples are cut
+      from.
     config: Seed, augmentation and crop size.
   """
   keys = sample_keys(config.training.seed, step, samples)
@@ -149,9 +151,19 @@ def loss_sums(
   return total, (weight, batch_stats)
 
 
+def summed(tree: Any, axis_name: str) -> Any:
+  """Adds a pytree up over devices in one all-reduce.
+
+  Of one vector: left to XLA, the gradients of a network with batch
+  normalisation went in three, some of them together with statistics.
+  """
+  flat, restore = ravel_pytree(tree)
+  return restore(lax.psum(flat, axis_name))
+
+
 def train_step(
   state: TrainState,
-  pool: Pool,
+  pool: Pool | Windows,
   device: jax.Array | int = 0,
   *,
   config: Config,
@@ -167,7 +179,8 @@ def train_step(
 
   Args:
     state: The state before.
-    pool: The training images.
+    pool: The training images, or the parts of them that the samples of this
+      device are cut from.
     device: int32 (), this device's place among all devices.
     config: Seed, augmentation, crop size and network.
     optimizer: As `make_optimizer` returns.
@@ -188,7 +201,7 @@ def train_step(
     loss_sum, has_aux=True
   )(state.params)
   if axis_name:
-    total, weight, grads = lax.psum((total, weight, grads), axis_name)
+    total, weight, grads = summed((total, weight, grads), axis_name)
   # Crops without one labelled pixel weigh nothing and teach nothing.
   weight = jax.numpy.maximum(weight, 1e-6)
   grads = jax.tree.map(lambda g: g / weight, grads)

@@ -25,6 +25,7 @@ import numpy as np
 
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.load import load, Splits
+from cellseg_jax.datasets.survey import survey
 from cellseg_jax.evaluation import scores
 from cellseg_jax.experiments import cells
 from cellseg_jax.images import formats, normalize, targets
@@ -111,7 +112,7 @@ def _load(arguments: argparse.Namespace) -> tuple[Splits, float]:
   """Returns the images, and the scale at which ours sees them."""
   config = replace(cells(), data={'path': str(arguments.data)})
   splits = load(config.data)
-  return splits, resolve(config, splits.train).data.resample
+  return splits, resolve(config, survey(splits.train).areas).data.resample
 
 
 def _write(arguments: argparse.Namespace, method: str) -> Callable:

@@ -115,3 +115,14 @@ def test_a_folder_that_jax_was_told_is_kept(tmp_path):
   )
   assert folder == 'None'
   assert not (tmp_path / 'ours').exists()
+
+
+def test_xla_is_told_to_compute_the_same_bits(monkeypatch):
+  monkeypatch.setenv('XLA_FLAGS', '--xla_gpu_deterministic_ops=false --other=1')
+  for _ in range(2):
+    process.compute_the_same_bits()
+    assert os.environ['XLA_FLAGS'].split() == [
+      '--xla_gpu_deterministic_ops=false',
+      '--other=1',
+      '--xla_gpu_deterministic_ops=true',
+    ]

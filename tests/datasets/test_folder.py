@@ -69,6 +69,10 @@ def test_an_edited_label_is_never_used_in_its_old_form(place):
   formats.write_labels(path, labels)
   after = load(place.config())
   assert after.digest != before.digest
+  assert before.files.keys() == after.files.keys()
+  assert {
+    name for name in after.files if after.files[name] != before.files[name]
+  } == {'train/labels/a.tif'}
   np.testing.assert_array_equal(after.train[0].labels, labels)
   assert (before.train[0].labels == 1).any()
   assert load(place.config(ignore_value=9)).digest != after.digest

@@ -6,10 +6,11 @@ import textwrap
 
 import numpy as np
 import pytest
+from tensorflow_datasets.core import shuffle
 from tiny_sets import cells, write_folder
 
 from cellseg_jax.config import ConfigError, DataConfig
-from cellseg_jax.datasets import simulated
+from cellseg_jax.datasets import builder, simulated
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.load import hold_out, hold_out_crops, load
 from cellseg_jax.images import formats, label_files
@@ -81,6 +82,32 @@ def test_held_out_images(place):
   assert [image.name for image in named.validation] == ['c']
   with pytest.raises(ConfigError, match=r'held_out is 4, .* at most 3'):
     load(place.config(held_out=4))
+
+
+def test_training_images_are_read_when_they_are_looked_at(place):
+  write_folder(place.path, 'abcde')
+  train = load(place.config(held_out=1)).train
+  assert train[0] is not train[0]
+  names = [image.name for image in train]
+  assert names == ['a', 'b', 'd', 'e']
+  assert [image.name for image in train[1::2]] == ['b', 'e']
+  assert train[-1].name == 'e'
+  with pytest.raises(IndexError):
+    train[4]
+
+
+def test_sets_of_any_size_are_written_in_order(place, monkeypatch):
+  """TFDS's own way needs TensorFlow beyond what it keeps in memory."""
+  monkeypatch.setattr(shuffle, 'MAX_MEM_BUFFER_SIZE', 1)
+  monkeypatch.setattr(builder, 'SHARD', 2)
+  write_folder(place.path / 'train', 'abcde')
+  write_folder(place.path / 'validation', 'fg')
+  splits = load(place.config())
+  assert ''.join(image.name for image in splits.train) == 'abcde'
+  assert ''.join(image.name for image in splits.validation) == 'fg'
+  assert len(list(place.cache.rglob('*train.array_record*'))) == 3
+  for seed, image in enumerate(splits.train):
+    np.testing.assert_array_equal(image.image, cells(seed)[0])
 
 
 def test_held_out_images_join_a_validation_split(place):

@@ -43,7 +43,7 @@ def test_images_lie_at_the_origin_and_padding_weighs_nothing():
 
 def test_each_image_is_chosen_in_proportion_to_its_area():
   pool = build_pool([labelled(0, (60, 40)), labelled(1, (40, 80))], Config())
-  np.testing.assert_allclose(pool.chances, [3 / 7, 4 / 7])
+  np.testing.assert_allclose(pool.bounds, [3 / 7, 1])
 
 
 def test_half_resolution():
@@ -62,7 +62,8 @@ def test_half_resolution():
 
 @pytest.mark.parametrize('channels', [2, 3])
 def test_several_channels(channels):
-  pool = build_pool([labelled(channels=channels)], Config())
+  config = replace(Config(), data={'channels': channels})
+  pool = build_pool([labelled(channels=channels)], config)
   assert pool.pixels.shape == (1, 60, 80, channels + 2)
   single = build_pool([labelled()], Config())
   # Channels that differ by a factor are equal after normalisation.

@@ -38,9 +38,9 @@ def keys(count, seed=0):
 
 @functools.partial(quick.jit, static_argnums=(1, 2))
 def places(keys, config, size):
-  """Where crops of an image of 64x64 pixels are read, (N, S, S, 2)."""
-  extent = jnp.array([64, 64])
-  draw = jax.vmap(lambda key: sample_coordinates(key, extent, config, size))
+  """Where crops from the first pixel on are read, (N, S, S, 2)."""
+  origin = jnp.array([0, 0])
+  draw = jax.vmap(lambda key: sample_coordinates(key, origin, config, size))
   return draw(keys)
 
 
@@ -61,7 +61,13 @@ def make_pool(*images, chances=None, padding=np.nan):
   if chances is None:
     chances = np.full(len(images), 1 / len(images))
   channels = pixels.shape[-1] - 2
-  return Pool(pixels, sizes, np.float32(chances), NO_CELL, channels)
+  return Pool(
+    sizes=sizes,
+    bounds=np.cumsum(chances, dtype=np.float32),
+    cells=NO_CELL,
+    pixels=pixels,
+    channels=channels,
+  )
 
 
 NO_CELL = np.zeros((1, 3), np.int32)

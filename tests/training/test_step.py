@@ -52,7 +52,7 @@ def pool():
     pixels.append(np.dstack([image / 120, labels > 0, weight]))
   sizes = jnp.array([[40, 48], [40, 48]])
   return Pool(
-    jnp.float32(np.stack(pixels)), sizes, jnp.array([0.5, 0.5]), NO_CELL
+    sizes, jnp.array([0.5, 1.0]), NO_CELL, jnp.float32(np.stack(pixels))
   )
 
 
@@ -249,7 +249,7 @@ def test_a_network_learns_a_crop_by_heart(monkeypatch, pool):
     augmentation={'roll': False, 'flip': False, 'rotate': False},
   )
   pool = pool.replace(
-    sizes=jnp.array([[32, 32], [32, 32]]), chances=jnp.array([1.0, 0.0])
+    sizes=jnp.array([[32, 32], [32, 32]]), bounds=jnp.array([1.0, 1.0])
   )
   optimizer = make_optimizer(config.optimizer, 15)
   variables = random_variables(config.model)
@@ -308,7 +308,7 @@ def test_a_step_returns_the_types_it_was_given():
   optimizer = make_optimizer(config.optimizer, 10)
   state = init_state(config, optimizer)
   pool = Pool(
-    jnp.ones((1, 40, 40, 3)), jnp.array([[40, 40]]), jnp.ones(1), NO_CELL
+    jnp.array([[40, 40]]), jnp.ones(1), NO_CELL, jnp.ones((1, 40, 40, 3))
   )
   step = functools.partial(
     train_step, config=config, optimizer=optimizer, batch_size=1

@@ -1,0 +1,163 @@
+"""Training images on the disk, in tiles, to read any part of them quickly.
+
+The images are prepared as for a `Pool` (normalised, resampled, with targets and
+weights) once, and kept beside the prepared copies of data sets.
+"""
+
+from collections.abc import Iterator, Sequence
+import hashlib
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from cellseg_jax.config import Config
+from cellseg_jax.datasets import pool as pool_lib
+from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.datasets.pool import Layout
+from cellseg_jax.datasets.prepared import cache_folder, make_once
+
+SIDE = 128  # Of a tile in pixels.
+SHARD = 4096  # Tiles in a file.
+VERSION = tfds.core.Version('1.0.0')
+
+
+class Tiles:
+  """Prepared training images in a folder.
+
+  Attributes:
+    layout: What crops are drawn by, as host arrays.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    """Opens a folder that `write_tiles` wrote."""
+    with np.load(folder / 'layout.npz') as layout:
+      self.layout = Layout(**layout)
+    builder = tfds.builder_from_directory(folder)
+    self._source = builder.as_data_source(split='train')
+    self._depth = builder.info.features['pixels'].shape[-1]
+    grids = -(-self.layout.sizes // SIDE)
+    self._columns = grids[:, 1]
+    self._first = np.insert(grids.prod(1).cumsum(), 0, 0)
+
+  def window(self, image: int, first: np.ndarray, side: int) -> np.ndarray:
+    """Reads a square part of an image that repeats without end.
+
+    Args:
+      image: Which image.
+      first: int (2,), row and column where the part begins.
+      side: Its side.
+
+    Returns:
+      float32 (side, side, C + M + 1), as a `Pool` holds it.
+    """
+    rows, columns = (
+      list(_runs(int(start), side, int(extent)))
+      for start, extent in zip(first, self.layout.sizes[image], strict=True)
+    )
+    pieces = [
+      (
+        self._first[image] + row.tile * self._columns[image] + column.tile,
+        row,
+        column,
+      )
+      for row in rows
+      for column in columns
+    ]
+    numbers = sorted({int(number) for number, _, _ in pieces})
+    records = self._source.__getitems__(numbers)
+    tiles = {
+      number: record['pixels']
+      for number, record in zip(numbers, records, strict=True)
+    }
+    window = np.empty((side, side, self._depth), np.float32)
+    for number, row, column in pieces:
+      part = tiles[int(number)][row.inside, column.inside]
+      window[row.to, column.to] = part
+    return window
+
+
+class _Run(NamedTuple):
+  """A stretch of one axis of a window that lies in one tile."""
+
+  tile: int
+  inside: slice  # In the tile.
+  to: slice  # In the window.
+
+
+def _runs(start: int, length: int, extent: int) -> Iterator[_Run]:
+  """Cuts a stretch of an axis that repeats after `extent` by its tiles."""
+  done = 0
+  while done < length:
+    tile, at = divmod((start + done) % extent, SIDE)
+    count = min(SIDE - at, extent - tile * SIDE - at, length - done)
+    yield _Run(tile, slice(at, at + count), slice(done, done + count))
+    done += count
+
+
+def open_tiles(
+  images: Sequence[LabelledImage], config: Config, digest: str
+) -> Tiles:
+  """Returns the tiles of a run's training images, written if need be.
+
+  Args:
+    images: The training images.
+    config: The resolved configuration.
+    digest: Of all files behind the images.
+  """
+  data = config.data
+  parts = (
+    *(str(VERSION), SIDE, digest),
+    *(data.train_split, data.held_out, data.validation_split),
+    *(data.channels, data.resample, config.model.maps),
+    *(config.intensity, config.targets),
+  )
+  name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+  folder = cache_folder(data) / f'tiles-{name}'
+  make_once(folder, lambda made: write_tiles(images, config, made))
+  return Tiles(folder)
+
+
+def write_tiles(
+  images: Sequence[LabelledImage], config: Config, folder: pathlib.Path
+) -> None:
+  """Prepares images one after another and writes their tiles.
+
+  Args:
+    images: The training images.
+    config: As for `build_pool`.
+    folder: Made here.
+  """
+  folder.mkdir()
+  shape = (SIDE, SIDE, pool_lib.depth(config))
+  # array_record compresses.
+  pixels = tfds.features.Tensor(shape=shape, dtype=np.float32, encoding='bytes')
+  info = tfds.core.DatasetInfo(
+    builder=tfds.core.dataset_info.DatasetIdentity(
+      name='tiles', version=VERSION, data_dir=folder, module_name=__name__
+    ),
+    features=tfds.features.FeaturesDict({'pixels': pixels}),
+  )
+  writer = tfds.core.SequentialWriter(info, SHARD, file_format='array_record')
+  writer.initialize_splits(['train'])
+  sizes, cells = [], []
+  for image in images:
+    pixels = pool_lib.prepare_image(image, config)
+    sizes.append(pixels.shape[:2])
+    cells.append(pool_lib.middles(image, np.array(sizes[-1])))
+    writer.add_examples({'train': [{'pixels': t} for t in _cut(pixels)]})
+  writer.close_all()
+  layout = pool_lib.make_layout(np.array(sizes, np.int32), cells)
+  np.savez(folder / 'layout.npz', **vars(layout))
+
+
+def _cut(pixels: np.ndarray) -> Iterator[np.ndarray]:
+  """Cuts (H, W, D) into tiles, row by row; the last ones end in zeros."""
+  pad = [(0, -side % SIDE) for side in pixels.shape[:2]]
+  padded = np.pad(pixels, [*pad, (0, 0)])
+  for row in range(0, padded.shape[0], SIDE):
+    for column in range(0, padded.shape[1], SIDE):
+      yield np.ascontiguousarray(
+        padded[row : row + SIDE, column : column + SIDE]
+      )

@@ -1,0 +1,236 @@
+"""What updates cut their crops from: images on the devices, or a stream.
+
+Both give the same crops: an address (seed, step, place in the batch) says which
+image and which place in it a crop has. Resident images all lie on every device
+and the place is drawn there. Streamed ones lie on the disk: the host draws the
+place, reads what the crop may need around it, and the device does the rest.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import functools
+import itertools
+import os
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from cellseg_jax.config import (
+  AugmentationConfig,
+  Config,
+  ConfigError,
+  TrainingConfig,
+)
+from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.datasets.load import Splits
+from cellseg_jax.datasets.pool import (
+  build_pool,
+  depth,
+  Layout,
+  network_sizes,
+  Pool,
+  Windows,
+)
+from cellseg_jax.datasets.survey import Survey
+from cellseg_jax.datasets.tiles import open_tiles, Tiles
+from cellseg_jax.training import parallel
+from cellseg_jax.training.augment import window_side
+from cellseg_jax.training.places import choose, Place
+from cellseg_jax.training.step import sample_keys
+
+# Share of a device's memory that training images may take.
+MOST_OF_MEMORY = 0.25
+# Pixels of all images that 32 bits can number.
+MOST_PIXELS = 2**31
+# Steps whose places are drawn at once.
+DRAWN = 256
+# Threads that read, and steps that are read ahead.
+READERS = min(8, os.cpu_count() or 1)
+AHEAD = 2 * READERS
+
+
+class Feed(Protocol):
+  """What updates cut their crops from."""
+
+  streamed: bool
+
+  def at(self, step: int) -> Pool | Windows:
+    """Returns what all samples of an update are cut from, for one device.
+
+    Args:
+      step: Updates made before it.
+    """
+
+  def calls(self, first: int, steps: int) -> Iterator[Pool | Windows]:
+    """Yields what each call of `parallel.parallel_steps` is given, in turn.
+
+    Args:
+      first: Updates made before.
+      steps: Updates a call.
+    """
+
+
+def make_feed(
+  splits: Splits, config: Config, found: Survey, say: Callable[[str], None]
+) -> Feed:
+  """Chooses between both forms, as `training.stream` says.
+
+  Args:
+    splits: The images of the run.
+    config: The resolved configuration.
+    found: Of the training images.
+    say: Told what takes time.
+
+  Raises:
+    ConfigError: The images cannot be streamed, or cannot lie on the devices.
+  """
+  if not is_streamed(config, found):
+    return Resident(splits.train, config)
+  if not splits.apart:
+    raise ConfigError(
+      'config.training.stream: the training images are to be streamed from the '
+      'disk, and then cannot be validated on as well; add a validation split, '
+      'or hold some images out with config.data.held_out'
+    )
+  say('Crops are streamed from the disk; the images are prepared for it once')
+  return Streamed(open_tiles(splits.train, config, splits.digest), config)
+
+
+def is_streamed(config: Config, found: Survey) -> bool:
+  """Whether crops are streamed; all processes agree.
+
+  Raises:
+    ConfigError: Too large to be held, and streaming is ruled out.
+  """
+  count, side = len(found.shapes), network_sizes(found.shapes, config).max(0)
+  pixels = count * int(side[0]) * int(side[1])
+  wanted = config.training.stream
+  if wanted == 'never' and pixels >= MOST_PIXELS:
+    raise ConfigError(
+      f"config.training.stream is 'never', but {count} training images of up "
+      f'to {side[0]} x {side[1]} pixels are too many to be held on a device; '
+      "set it to 'auto'"
+    )
+  if wanted != 'auto':
+    return wanted == 'always'
+  size = 4 * pixels * depth(config)
+  large = pixels >= MOST_PIXELS or size > MOST_OF_MEMORY * device_memory()
+  agree = parallel.largest_of_all()
+  return bool(agree(large)) if agree else large
+
+
+def device_memory() -> int:
+  """Returns the bytes of memory a local device has to itself."""
+  stats = jax.local_devices()[0].memory_stats()
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit']
+  # The devices of a CPU share its memory, and what lies there.
+  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+
+
+class Resident:
+  """All training images, on every device."""
+
+  streamed = False
+
+  def __init__(self, images: Sequence[LabelledImage], config: Config):
+    self._pool = build_pool(images, config)
+
+  def at(self, step: int) -> Pool:
+    del step
+    return self._on_one
+
+  def calls(self, first: int, steps: int) -> Iterator[Pool]:
+    del first, steps
+    return itertools.repeat(parallel.replicate(self._pool))
+
+  @functools.cached_property
+  def _on_one(self) -> Pool:
+    return jax.device_put(self._pool)
+
+
+class Streamed:
+  """Windows of training images on the disk, read by this process's samples."""
+
+  streamed = True
+
+  def __init__(self, tiles: Tiles, config: Config):
+    self._tiles, self._config = tiles, config
+    self._side = window_side(config.augmentation, config.training.crop_size)
+    self._places = functools.lru_cache(maxsize=4)(self._draw)
+
+  def at(self, step: int) -> Windows:
+    return self.windows(step, range(self._config.training.batch_size))
+
+  def calls(self, first: int, steps: int) -> Iterator[Windows]:
+    # Imported late: only runs that stream need it.
+    import grain
+
+    run = self._config.training
+    samples = parallel.local_samples(run.batch_size)
+    reading = grain.MapDataset.range(first, run.steps).map(
+      lambda step: self.windows(int(step), samples)
+    )
+    # Threads: processes would need absl's flags to be parsed.
+    read = reading.to_iter_dataset(grain.ReadOptions(READERS, AHEAD))
+    batches = read.batch(steps, drop_remainder=True, batch_fn=_stack)
+    return parallel.ahead(parallel.spread(of_call) for of_call in batches)
+
+  def windows(self, step: int, samples: range) -> Windows:
+    """Reads what some samples of an update are cut from.
+
+    Args:
+      step: Updates made before it.
+      samples: Places in the global batch.
+
+    Returns:
+      Host arrays.
+    """
+    drawn = self._places(step // DRAWN)
+    picked = slice(samples.start, samples.stop)
+    images, origins = (of[step % DRAWN, picked] for of in drawn)
+    before = (self._side - self._config.training.crop_size) // 2
+    pixels = np.stack(
+      [
+        self._tiles.window(int(image), origin - before, self._side)
+        for image, origin in zip(images, origins, strict=True)
+      ]
+    )
+    channels = self._config.data.channels
+    return Windows(pixels, images, origins, channels)
+
+  def _draw(self, number: int) -> Place:
+    """Draws the places of all samples of `DRAWN` steps, on the host."""
+    steps = number * DRAWN + np.arange(DRAWN, dtype=np.int32)
+    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+      drawn = _places(
+        steps,
+        self._tiles.layout,
+        self._config.augmentation,
+        self._config.training,
+      )
+    return jax.tree.map(np.asarray, drawn)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _places(
+  steps: jax.Array,
+  layout: Layout,
+  changes: AugmentationConfig,
+  run: TrainingConfig,
+) -> Place:
+  """Returns the `Place` of every sample of some steps, (T, N)."""
+  samples = jax.numpy.arange(run.batch_size, dtype='int32')
+
+  def at(step: jax.Array) -> Place:
+    keys = sample_keys(run.seed, step, samples)
+    return choose(keys, layout, changes, run.crop_size)
+
+  return jax.vmap(at)(steps)
+
+
+def _stack(of_steps: Sequence[Windows]) -> Windows:
+  """Stacks those of the steps of a call along a new first axis."""
+  if len(of_steps) == 1:  # As on CPUs: nothing is copied.
+    return jax.tree.map(lambda x: x[None], of_steps[0])
+  return jax.tree.map(lambda *x: np.stack(x), *of_steps)
