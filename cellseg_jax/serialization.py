@@ -84,6 +84,16 @@ def flat(config: Config) -> dict[str, Any]:
   }
 
 
+def changed(config: Config, base: Config) -> dict[str, Any]:
+  """Returns what of a configuration is unlike another, as `flat` does."""
+  before = flat(base)
+  return {
+    field: value
+    for field, value in flat(config).items()
+    if value != before[field]
+  }
+
+
 def save(config: Config, path: str | pathlib.Path) -> None:
   """Writes the configuration as JSON, whole or not at all."""
   text = json.dumps(to_dict(config), indent=2) + '\n'

@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import pytest
 from whole_runs import command, kill_after_a_checkpoint, losses, run, STEPS
 
 
@@ -33,6 +34,7 @@ def test_four_devices_train_as_one(data, tmp_path):
   np.testing.assert_allclose(curves[4], curves[1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_other_devices(data, tmp_path):
   workdir = tmp_path / 'run'
   arguments = command(data, workdir)

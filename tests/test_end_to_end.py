@@ -20,6 +20,7 @@ import cellseg_jax
 from cellseg_jax import serialization
 from cellseg_jax.cli import main
 from cellseg_jax.datasets.load import load
+from cellseg_jax.datasets.survey import survey
 from cellseg_jax.images import formats
 from cellseg_jax.inference.decode import DECODERS
 from cellseg_jax.training.resolve import resolve
@@ -124,7 +125,8 @@ def test_the_resolved_config_is_enough_to_repeat_the_run(trained):
   # Also by the command in the report, which is made from it.
   saved = serialization.load(workdir / 'config.json')
   splits = load(saved.data)
-  assert resolve(saved, splits.train, splits.pixel_size) == saved
+  areas = survey(splits.train).areas
+  assert resolve(saved, areas, splits.pixel_size) == saved
 
 
 def test_a_run_starts_from_the_weights_of_another(data, trained, tmp_path):

@@ -210,6 +210,7 @@ def test_a_run_does_not_go_on_from_other_images(data, tmp_path, monkeypatch):
   loop.train(config, workdir)
 
 
+@pytest.mark.slow
 def test_an_update_of_a_healthy_run_is_shown_as_it_was(data, expected):
   _, workdir = expected
   shown = run([*command(data, workdir), '--replay_step=8'])

@@ -8,6 +8,8 @@ import re
 import sys
 from typing import Any
 
+from cellseg_jax.environment import cores
+
 _INSTALL = "needs the extra [cluster]: pip install 'cellseg_jax[cluster]'"
 # Of workers on this machine, before they start: they tell of faults alone, do
 # not look every 10 ms at what they are doing, and keep memory that they free
@@ -64,7 +66,7 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
         stack.enter_context(dask.config.set(_LOCAL))
         at: Any = stack.enter_context(
           distributed.LocalCluster(
-            n_workers=int(local[1] or _cores()),
+            n_workers=int(local[1] or cores()),
             threads_per_worker=1,
             dashboard_address='127.0.0.1:0',  # For this machine alone.
           )
@@ -132,21 +134,15 @@ def _one_core() -> Iterator[None]:
     return
   import jax
 
-  cores = os.sched_getaffinity(0)
-  _keep_to({min(cores)})
+  usable = os.sched_getaffinity(0)
+  _keep_to({min(usable)})
   try:
     yield
     jax.devices()
   finally:
-    _keep_to(cores)
+    _keep_to(usable)
 
 
-def _keep_to(cores: set[int]) -> None:
+def _keep_to(usable: set[int]) -> None:
   for thread in os.listdir('/proc/self/task'):
-    os.sched_setaffinity(int(thread), cores)
-
-
-def _cores() -> int:
-  if sys.platform == 'linux':
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+    os.sched_setaffinity(int(thread), usable)

@@ -75,7 +75,7 @@ def build_pool(images: Sequence[LabelledImage], config: Config) -> Pool:
   sizes = network_sizes([image.labels.shape for image in images], config)
   height, width = sizes.max(0)
   # Filled in place: lists of arrays and copies took four times as much.
-  pixels = _zeros((len(images), height, width, depth(config)))
+  pixels = aligned_zeros((len(images), height, width, depth(config)))
   cells = []
   for place, size, image in zip(pixels, sizes, images, strict=True):
     place[: size[0], : size[1]] = prepare_image(image, config)
@@ -84,7 +84,7 @@ def build_pool(images: Sequence[LabelledImage], config: Config) -> Pool:
   return Pool(pixels=pixels, **vars(layout), channels=config.data.channels)
 
 
-def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+def aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:
   """Returns float32 zeros that a CPU's JAX takes as they are, uncopied.
 
   It does where they begin at a multiple of 64 bytes.

@@ -28,6 +28,7 @@ class Tiles:
 
   Attributes:
     layout: What crops are drawn by, as host arrays.
+    depth: C + M + 1, the values a pixel.
   """
 
   def __init__(self, folder: pathlib.Path):
@@ -36,46 +37,37 @@ class Tiles:
       self.layout = Layout(**layout)
     builder = tfds.builder_from_directory(folder)
     self._source = builder.as_data_source(split='train')
-    self._depth = builder.info.features['pixels'].shape[-1]
+    self.depth = builder.info.features['pixels'].shape[-1]
     grids = -(-self.layout.sizes // SIDE)
     self._columns = grids[:, 1]
     self._first = np.insert(grids.prod(1).cumsum(), 0, 0)
 
-  def window(self, image: int, first: np.ndarray, side: int) -> np.ndarray:
-    """Reads a square part of an image that repeats without end.
+  def read(self, image: int, first: np.ndarray, into: np.ndarray) -> None:
+    """Reads a part of an image that repeats without end.
 
     Args:
       image: Which image.
       first: int (2,), row and column where the part begins.
-      side: Its side.
-
-    Returns:
-      float32 (side, side, C + M + 1), as a `Pool` holds it.
+      into: float32 (H, W, C + M + 1), filled with what a `Pool` holds there.
     """
     rows, columns = (
-      list(_runs(int(start), side, int(extent)))
-      for start, extent in zip(first, self.layout.sizes[image], strict=True)
-    )
-    pieces = [
-      (
-        self._first[image] + row.tile * self._columns[image] + column.tile,
-        row,
-        column,
+      list(_runs(int(start), length, int(extent)))
+      for start, length, extent in zip(
+        first, into.shape, self.layout.sizes[image], strict=False
       )
+    )
+    begin, across = int(self._first[image]), int(self._columns[image])
+    pieces = [
+      (begin + row.tile * across + column.tile, row, column)
       for row in rows
       for column in columns
     ]
-    numbers = sorted({int(number) for number, _, _ in pieces})
+    numbers = sorted({number for number, _, _ in pieces})
     records = self._source.__getitems__(numbers)
-    tiles = {
-      number: record['pixels']
-      for number, record in zip(numbers, records, strict=True)
-    }
-    window = np.empty((side, side, self._depth), np.float32)
+    tiles = dict(zip(numbers, records, strict=True))
     for number, row, column in pieces:
-      part = tiles[int(number)][row.inside, column.inside]
-      window[row.to, column.to] = part
-    return window
+      tile = tiles[number]['pixels']
+      into[row.to, column.to] = tile[row.inside, column.inside]
 
 
 class _Run(NamedTuple):

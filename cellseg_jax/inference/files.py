@@ -77,10 +77,10 @@ class Found:
 def opened(
   path: pathlib.Path, options: Options, channels: int
 ) -> Iterator[Sequence[Frame]]:
-  """Opens a file; its frames are read where they are indexed.
+  """Gives the frames that are wanted of a file, none of them read yet.
 
   Raises:
-    ImageFileError: As `load`.
+    ImageFileError: Its header cannot be read, or what is wanted is not there.
   """
   with open_image(
     path, options.axes, scene=options.scene, max_pixels=options.max_pixels

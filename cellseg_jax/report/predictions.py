@@ -10,6 +10,7 @@ import numpy as np
 
 from cellseg_jax.images import tables
 from cellseg_jax.images.errors import ImageFileError
+from cellseg_jax.images.inside import inside
 from cellseg_jax.images.pictures import label_colours, overlay
 from cellseg_jax.images.selection import select, Selection
 from cellseg_jax.images.source import open_image
@@ -65,6 +66,7 @@ def report_predictions(out: pathlib.Path) -> pathlib.Path:
 
   Raises:
     PredictionsError: There is nothing of `cellseg segment` in the folder.
+    OutsideError: `report` is a link that leads out of the folder.
     TableError, OSError: Something in it cannot be read, or the page not be
       written.
   """
@@ -85,7 +87,7 @@ def report_predictions(out: pathlib.Path) -> pathlib.Path:
     (number for number in range(len(images)) if remarks[number].score),
     key=lambda number: -remarks[number].score,
   )
-  path = out / PAGE
+  path = inside(out, PAGE)
   write_page(
     path,
     'predictions.html',

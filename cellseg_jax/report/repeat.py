@@ -14,13 +14,8 @@ def command(config: Config, workdir: pathlib.Path) -> str:
   It names the recommended configuration that is nearest, and every field that
   differs from it.
   """
-  wanted = serialization.flat(config)
   differing = {
-    name: {
-      field: wanted[field]
-      for field, value in serialization.flat(experiment()).items()
-      if wanted[field] != value
-    }
+    name: serialization.changed(config, experiment())
     for name, experiment in EXPERIMENTS.items()
   }
   name = min(differing, key=lambda name: len(differing[name]))

@@ -11,9 +11,11 @@ import numpy as np
 from cellseg_jax import environment, serialization
 from cellseg_jax.config import Config
 from cellseg_jax.datasets.load import load, Splits
+from cellseg_jax.datasets.survey import survey
 from cellseg_jax.evaluation import case_study
 from cellseg_jax.evaluation.evaluate import roc_from
 from cellseg_jax.evaluation.look import chosen, look
+from cellseg_jax.images.inside import inside
 from cellseg_jax.inference.load import load_best
 from cellseg_jax.report import charts, measures, shown
 from cellseg_jax.report.page import safe, write_page
@@ -69,7 +71,7 @@ def write_report(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
   Raises:
     OSError: It cannot be written.
   """
-  path = workdir / PAGE
+  path = inside(workdir, PAGE)
   config = evaluated.model.config
   metrics = read_metrics(workdir / 'metrics.jsonl')
   write_page(
@@ -94,11 +96,7 @@ def write_report(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
 
 def _trained_on(splits: Splits) -> dict[str, Any]:
   """What is said and shown of the training images."""
-  areas = [
-    measures.areas_of(np.where(image.valid, image.labels, 0))
-    for image in splits.train
-  ]
-  sizes = measures.diameters(np.concatenate(areas))
+  sizes = measures.diameters(survey(splits.train).areas)
   return {
     'images': len(splits.train),
     'cells': sizes.size,
@@ -197,11 +195,7 @@ def _settings(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
     'command': command(config, workdir),
     'seed': config.training.seed,
     'config': serialization.flat(config),
-    'changed': {
-      field
-      for field, value in serialization.flat(Config()).items()
-      if serialization.flat(config)[field] != value
-    },
+    'changed': serialization.changed(config, Config()).keys(),
     'versions': environment.versions(),
     'devices': environment.devices(),
   }

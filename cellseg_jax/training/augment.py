@@ -6,7 +6,7 @@ intensities change. All pure, all compiled (case study, "Method").
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -40,8 +40,8 @@ def augment(
 
   Args:
     keys: JAX random keys (N,); a crop depends on its own key alone.
-    pool: The training images; or the `window_side` pixels of one of them around
-      the place of each crop, as `choose` draws it. The crops are the same.
+    pool: The training images; or, for each crop, a part of one of them around
+      the place that `choose` draws. The crops are the same.
     config: Which changes, and how strong.
     size: Side of the crops in pixels.
 
@@ -75,20 +75,57 @@ def augment(
   return jax.vmap(crop)(keys, places, numbers, first, extents)
 
 
-def window_side(config: AugmentationConfig, size: int) -> int:
-  """Returns the side of what a crop may be read from, around its middle.
+def most_reach(config: AugmentationConfig, size: int) -> int:
+  """Returns how far beyond its borders a crop may be read, at most.
 
   Args:
     config: Which changes, and how strong.
     size: Side of the crop in pixels.
   """
+  stretch = config.scale * (math.sqrt(2) if config.rotate else 1)
+  return math.ceil(_beyond(stretch, config, size)) + 1
+
+
+def reach(key: jax.Array, config: AugmentationConfig, size: int) -> jax.Array:
+  """Returns how far beyond its borders the crop of a key may be read.
+
+  Args:
+    key: A JAX random key.
+    config: Which changes, and how strong.
+    size: Side of the crop in pixels.
+
+  Returns:
+    int32 (), pixels on each side, at most `most_reach`.
+  """
+  angle, factor = _turn(jax.random.split(key, 3)[1], config)
+  stretch = (jnp.abs(jnp.cos(angle)) + jnp.abs(jnp.sin(angle))) / factor
+  pixels = jnp.ceil(_beyond(stretch, config, size)) + 1
+  return jnp.minimum(pixels.astype(jnp.int32), most_reach(config, size))
+
+
+def _beyond(stretch: Any, config: AugmentationConfig, size: int) -> Any:
+  """Returns how far a crop that is stretched from its middle reaches."""
   half = (size - 1) / 2
   # Normal numbers of single precision end at 5.5; a cubic through nodes
   # overshoots them by a quarter along either axis.
-  reach = half + 5.5 * 1.25**2 * config.elastic
-  reach *= config.scale * (math.sqrt(2) if config.rotate else 1)
-  # One more for the neighbours between which is interpolated, and rounding.
-  return size + 2 * (math.ceil(reach - half) + 1)
+  largest = 5.5 * 1.25**2 * config.elastic
+  # A little more than rounding may add.
+  return (half + largest) * stretch - half + 0.01
+
+
+def _turn(
+  key: jax.Array, config: AugmentationConfig
+) -> tuple[jax.Array | float, jax.Array | float]:
+  """Draws the angle in radians and the factor of magnification of a crop."""
+  _, _, angle_key, scale_key, _ = jax.random.split(key, 5)
+  angle: jax.Array | float = 0.0
+  factor: jax.Array | float = 1.0
+  if config.scale > 1:
+    log_scale = jax.random.uniform(scale_key, minval=-1.0, maxval=1.0)
+    factor = config.scale**log_scale
+  if config.rotate:
+    angle = jax.random.uniform(angle_key, maxval=2 * jnp.pi)
+  return angle, factor
 
 
 def sample_coordinates(
@@ -108,18 +145,17 @@ def sample_coordinates(
     image. Whole numbers unless rotation, scaling or deformation is on.
   """
   # The first key is the origin's.
-  _, flip_key, angle_key, scale_key, elastic_key = jax.random.split(key, 5)
+  _, flip_key, _, _, elastic_key = jax.random.split(key, 5)
+  angle, factor = _turn(key, config)
   line = jnp.arange(size) - (size - 1) / 2
   grid = jnp.stack(jnp.meshgrid(line, line, indexing='ij'), axis=-1)
   if config.elastic:
     grid += _displacement(elastic_key, config, size)
   if config.scale > 1:
-    log_scale = jax.random.uniform(scale_key, minval=-1.0, maxval=1.0)
-    grid /= config.scale**log_scale
+    grid /= factor
   if config.flip:
     grid *= jax.random.rademacher(flip_key, (2,), grid.dtype)
   if config.rotate:
-    angle = jax.random.uniform(angle_key, maxval=2 * jnp.pi)
     sine, cosine = jnp.sin(angle), jnp.cos(angle)
     # Written out: a product on a GPU could run in lower precision.
     rows, columns = grid[..., 0], grid[..., 1]

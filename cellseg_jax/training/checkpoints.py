@@ -8,8 +8,11 @@ the best.
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
+import functools
+import logging
 import math
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -35,6 +38,26 @@ from cellseg_jax.training.trust import (
 )
 
 __all__ = ['CheckpointError', 'Checkpoints']
+
+
+@functools.cache
+def _leave_out_echoes() -> None:
+  """Keeps Orbax from printing errors that it raises as well; until the end.
+
+  These are the tracebacks of its threads, and of TensorStore's other writes,
+  which end when nothing waits for them any more.
+  """
+  before = sys.unraisablehook
+
+  def hook(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      before(unraisable)
+
+  def keep(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and 'orbax' in record.pathname)
+
+  sys.unraisablehook = hook
+  logging.getLogger('absl').addFilter(keep)
 
 
 class Checkpoints:
@@ -121,9 +144,11 @@ class Checkpoints:
       yield
     except (OSError, ValueError) as error:
       step, self._step = self._step, None
+      # TensorStore adds its whole specification in brackets.
+      (why, *_) = str(error).split(' [')
       raise CheckpointError(
         f'{self._manager.directory}: the checkpoint of step {step} '
-        f'cannot be saved ({error}); those before it are kept. Make room if '
+        f'cannot be saved ({why}); those before it are kept. Make room if '
         'the disk is full, and start the same command again'
       ) from error
 
@@ -136,6 +161,7 @@ class Checkpoints:
       state: The state after its step.
       metrics: Validation metrics, where the step was evaluated.
     """
+    _leave_out_echoes()
     # A copy: the arrays' own memory is donated to the next step.
     host = jax.tree.map(lambda x: np.array(x, copy=True), state)
     self.wait()

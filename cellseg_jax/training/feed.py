@@ -24,6 +24,7 @@ from cellseg_jax.config import (
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.load import Splits
 from cellseg_jax.datasets.pool import (
+  aligned_zeros,
   build_pool,
   depth,
   Layout,
@@ -34,7 +35,7 @@ from cellseg_jax.datasets.pool import (
 from cellseg_jax.datasets.survey import Survey
 from cellseg_jax.datasets.tiles import open_tiles, Tiles
 from cellseg_jax.training import parallel
-from cellseg_jax.training.augment import window_side
+from cellseg_jax.training.augment import most_reach, reach
 from cellseg_jax.training.places import choose, Place
 from cellseg_jax.training.step import sample_keys
 
@@ -45,7 +46,7 @@ MOST_PIXELS = 2**31
 # Steps whose places are drawn at once.
 DRAWN = 256
 # Threads that read, and steps that are read ahead.
-READERS = min(8, os.cpu_count() or 1)
+READERS = min(8, max(1, (os.cpu_count() or 1) // 2))
 AHEAD = 2 * READERS
 
 
@@ -156,7 +157,7 @@ class Streamed:
 
   def __init__(self, tiles: Tiles, config: Config):
     self._tiles, self._config = tiles, config
-    self._side = window_side(config.augmentation, config.training.crop_size)
+    self._most = most_reach(config.augmentation, config.training.crop_size)
     self._places = functools.lru_cache(maxsize=4)(self._draw)
 
   def at(self, step: int) -> Windows:
@@ -188,19 +189,21 @@ class Streamed:
     """
     drawn = self._places(step // DRAWN)
     picked = slice(samples.start, samples.stop)
-    images, origins = (of[step % DRAWN, picked] for of in drawn)
-    before = (self._side - self._config.training.crop_size) // 2
-    pixels = np.stack(
-      [
-        self._tiles.window(int(image), origin - before, self._side)
-        for image, origin in zip(images, origins, strict=True)
-      ]
-    )
+    place, reaches = jax.tree.map(lambda of: of[step % DRAWN, picked], drawn)
+    side = self._config.training.crop_size + 2 * self._most
+    pixels = aligned_zeros((len(samples), side, side, self._tiles.depth))
+    for window, image, origin, beyond in zip(
+      pixels, *place, reaches, strict=True
+    ):
+      # What no pixel of the crop comes from stays 0.
+      unread = self._most - beyond
+      inside = slice(unread, side - unread)
+      self._tiles.read(int(image), origin - beyond, window[inside, inside])
     channels = self._config.data.channels
-    return Windows(pixels, images, origins, channels)
+    return Windows(pixels, place.image, place.origin, channels)
 
-  def _draw(self, number: int) -> Place:
-    """Draws the places of all samples of `DRAWN` steps, on the host."""
+  def _draw(self, number: int) -> tuple[Place, np.ndarray]:
+    """Draws places and reaches of all samples of `DRAWN` steps, on the host."""
     steps = number * DRAWN + np.arange(DRAWN, dtype=np.int32)
     with jax.default_device(jax.local_devices(backend='cpu')[0]):
       drawn = _places(
@@ -218,13 +221,14 @@ def _places(
   layout: Layout,
   changes: AugmentationConfig,
   run: TrainingConfig,
-) -> Place:
-  """Returns the `Place` of every sample of some steps, (T, N)."""
+) -> tuple[Place, jax.Array]:
+  """Returns place and reach of every sample of some steps, (T, N)."""
   samples = jax.numpy.arange(run.batch_size, dtype='int32')
 
-  def at(step: jax.Array) -> Place:
+  def at(step: jax.Array) -> tuple[Place, jax.Array]:
     keys = sample_keys(run.seed, step, samples)
-    return choose(keys, layout, changes, run.crop_size)
+    place = choose(keys, layout, changes, run.crop_size)
+    return place, jax.vmap(lambda key: reach(key, changes, run.crop_size))(keys)
 
   return jax.vmap(at)(steps)
 

@@ -28,7 +28,7 @@ from cellseg_jax.training.examine import examine
 from cellseg_jax.training.feed import Feed, make_feed
 from cellseg_jax.training.interrupts import Interrupted, Interrupts
 from cellseg_jax.training.lock import LockedError
-from cellseg_jax.training.provenance import check_config, ProvenanceError
+from cellseg_jax.training.provenance import ProvenanceError
 from cellseg_jax.training.record import NoRecord, Record, Report
 from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.results import (
@@ -103,7 +103,6 @@ def train(
   first = parallel.is_first()
   with contextlib.ExitStack() as stack:
     with parallel.unanimous():
-      check_config(workdir, config)
       state = start_state(config, optimizer)
       record = stack.enter_context(
         (Record if first else NoRecord)(workdir, config, splits.files, report)

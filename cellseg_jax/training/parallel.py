@@ -113,6 +113,10 @@ def join(
     ) from error
   finally:
     waiting.cancel()
+  # On CPUs devices that meet for the first time wait 30 s for each other, not
+  # always enough where some still compile; those that have met wait longer.
+  meet = jax.pmap(lambda x: lax.psum(x, AXIS), AXIS)
+  jax.block_until_ready(meet(np.zeros(jax.local_device_count())))
 
 
 def leave(code: int) -> NoReturn:

@@ -1,19 +1,18 @@
 """What a run was made with and from, and what of that has changed since."""
 
 from collections.abc import Mapping
-from importlib import metadata
 import json
 import os
 import pathlib
 import platform
 import subprocess
-import sys
 from typing import Any
 
 import jax
 
 from cellseg_jax import serialization
 from cellseg_jax.config import Config, ConfigError
+from cellseg_jax.environment import cores, version
 
 NAME = 'provenance.json'
 
@@ -42,7 +41,8 @@ def environment() -> dict[str, Any]:
   """Returns what the bits of a run depend on beside its config and files."""
   return {
     'python': platform.python_version(),
-    **{name: _version(name) for name in PACKAGES},
+    # A checkout need not be installed.
+    **{name: version(name) or None for name in PACKAGES},
     'device_kind': jax.devices()[0].device_kind,
     'device_count': jax.device_count(),
     'process_count': jax.process_count(),
@@ -58,11 +58,7 @@ def cpu_threads() -> int:
   `NPROC`, where it is set, else the cores that this process may run on.
   """
   told = os.environ.get('NPROC', '')
-  if told.isdecimal():
-    return int(told)
-  if sys.platform == 'linux':
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+  return int(told) if told.isdecimal() else cores()
 
 
 def commit(root: pathlib.Path = CHECKOUT) -> str | None:
@@ -96,11 +92,11 @@ def check_config(workdir: pathlib.Path, config: Config) -> None:
   path = workdir / 'config.json'
   if not path.exists():
     return
-  before = serialization.flat(serialization.load(path))
+  before = serialization.load(path)
+  there = serialization.flat(before)
   differing = [
-    f'config.{field} (there {before[field]!r}, now {value!r})'
-    for field, value in serialization.flat(config).items()
-    if value != before[field]
+    f'config.{field} (there {there[field]!r}, now {value!r})'
+    for field, value in serialization.changed(config, before).items()
   ]
   if differing:
     raise ConfigError(
@@ -187,10 +183,3 @@ def _read(workdir: pathlib.Path) -> dict[str, Any] | None:
       'files with those that the run began with'
     ) from error
   return found
-
-
-def _version(package: str) -> str | None:
-  try:
-    return metadata.version(package)
-  except metadata.PackageNotFoundError:  # Run from a checkout, not installed.
-    return None

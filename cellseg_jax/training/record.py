@@ -24,6 +24,8 @@ from cellseg_jax.training.progress import MetricsLog
 from cellseg_jax.training.results import Evaluated, write_evaluation
 from cellseg_jax.training.step import TrainState
 
+_FOLDERS = ('checkpoints', 'events', 'figures', 'report')
+
 # Makes something to look at of a run's folder and its newest model.
 Report = Callable[[pathlib.Path, Evaluated], object]
 
@@ -58,24 +60,26 @@ class Record:
     """Makes the folder and opens it.
 
     Raises:
+      ConfigError: It holds a run of another config.
       LockedError: Another process is at work there.
       ProvenanceError: It holds a run on other files.
       CheckpointError: No checkpoint is left that can be trusted.
-      OutsideError: `checkpoints` or `figures` is a link that leads out of it.
+      OutsideError: A folder in it is a link that leads out of it: files would
+        be written there, and old checkpoints deleted.
     """
+    provenance.check_config(self._workdir, self._config)
     with contextlib.ExitStack() as stack:
       # Only now: a run that is refused leaves no folder behind.
       self._workdir.mkdir(parents=True, exist_ok=True)
       stack.enter_context(locked(self._workdir))
+      for name in _FOLDERS:
+        inside(self._workdir, pathlib.Path(name, 'file'))
       provenance.check_files(self._workdir, self._files)
-      inside(self._workdir, 'figures/a.png')  # Not only when it is finished.
-      # Steps that are not needed any more are deleted there.
-      folder = inside(self._workdir, 'checkpoints/1').parent
       if not (self._workdir / 'config.json').exists():
         serialization.save(self._config, self._workdir / 'config.json')
       self._checkpoints = stack.enter_context(
         Checkpoints(
-          folder,
+          self._workdir / 'checkpoints',
           self._config.training.best_metric,
           lambda said: self.say(f'Warning: {said}'),
         )

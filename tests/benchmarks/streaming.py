@@ -5,6 +5,7 @@
 FOLDER holds `train/` and `validation/`. Its training images are linked many
 times over, and `experiments/cells.py` takes a few steps of both forms, each in
 a process of its own for their memory, then by turns in one for their speed.
+Of every turn the first steps are not counted: they were read ahead.
 """
 
 import argparse
@@ -12,13 +13,13 @@ import functools
 import json
 import pathlib
 import resource
-import statistics
 import subprocess
 import sys
 import time
 
 FORMS = ('never', 'always')  # Values of `training.stream`.
 MEGABYTE = 2**20
+SETTLE = 3  # Seconds in which all is read that is read ahead.
 
 
 def main() -> None:
@@ -26,7 +27,8 @@ def main() -> None:
   parser.add_argument('--data', type=pathlib.Path, required=True)
   parser.add_argument('--out', type=pathlib.Path, required=True)
   parser.add_argument('--times', type=int, default=100)
-  parser.add_argument('--steps', type=int, default=30)
+  parser.add_argument('--steps', type=int, default=20)
+  parser.add_argument('--rounds', type=int, default=4)
   parser.add_argument('--forms', nargs='+', choices=FORMS, help='in here')
   arguments = parser.parse_args()
   if arguments.forms:
@@ -77,7 +79,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
   from cellseg_jax.serialization import replace
   from cellseg_jax.training import optimizer as optimizer_lib
   from cellseg_jax.training import parallel
-  from cellseg_jax.training.feed import make_feed
+  from cellseg_jax.training.feed import AHEAD, make_feed
   from cellseg_jax.training.resolve import resolve
   from cellseg_jax.training.step import init_state, train_step
 
@@ -85,8 +87,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     'path': str(arguments.out / 'set'),
     'cache': str(arguments.out / 'cache'),
   }
+  turn = AHEAD + 1 + arguments.steps
   config = replace(
-    cells(), data=places, training={'steps': arguments.steps + 2}
+    cells(), data=places, training={'steps': arguments.rounds * turn}
   )
   splits = load(config.data)
   known = survey(splits.train)
@@ -108,16 +111,33 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     advance = parallel.parallel_steps(step, 1, feed.streamed)
     runs.append([advance, state, feed.calls(0, 1), []])
     found[f'seconds_until_first_{form}'] = time.monotonic() - start
-  for number in range(arguments.steps + 2):
+  for _ in range(arguments.rounds):
     for run in runs:
-      start = time.monotonic()
-      run[1], loss = run[0](run[1], next(run[2]))
-      loss.block_until_ready()
-      if number >= 2:  # The first compile.
-        run[3].append(time.monotonic() - start)
+      run[3].append(take(run, AHEAD + 1, arguments.steps))
+      time.sleep(SETTLE)
   for form, run in zip(arguments.forms, runs, strict=True):
-    found[f'seconds_a_step_{form}'] = statistics.median(run[3])
+    for name, times in zip(
+      ('wall', 'cpu'), zip(*run[3], strict=True), strict=True
+    ):
+      found[f'{name}_seconds_a_step_{form}'] = times
   return found | {'mb_peak': peak()}
+
+
+def take(run: list, uncounted: int, steps: int) -> tuple[float, float]:
+  """Takes steps; returns the wall and processor seconds of one counted step."""
+  import jax
+
+  loss = None
+  for number in range(uncounted + steps):
+    if number == uncounted:
+      jax.block_until_ready(loss)
+      wall, cpu = time.monotonic(), time.process_time()
+    run[1], loss = run[0](run[1], next(run[2]))
+  jax.block_until_ready(loss)  # Not sooner: the loop does not wait either.
+  return tuple(
+    round((now - then) / steps, 3)
+    for now, then in ((time.monotonic(), wall), (time.process_time(), cpu))
+  )
 
 
 if __name__ == '__main__':

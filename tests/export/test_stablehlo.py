@@ -129,6 +129,7 @@ def test_it_runs_without_the_package_on_any_shape(monkeypatch, tmp_path):
   jax.clear_caches()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('_random_weights')
 def test_channels_and_members(monkeypatch, tmp_path):
   keep_few_blocks(monkeypatch)

@@ -7,18 +7,15 @@ import shutil
 import tempfile
 
 from absl import logging
-import jax.numpy as jnp
 import tensorstore as ts
-from tiny_networks import random_variables
+from untrained import save_untrained
 
 from cellseg_jax import serialization
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.inference.load import load_model
 from cellseg_jax.model import fcn
 from cellseg_jax.training import manifest
-from cellseg_jax.training.checkpoints import CheckpointError, Checkpoints
-from cellseg_jax.training.optimizer import make_optimizer
-from cellseg_jax.training.step import TrainState
+from cellseg_jax.training.checkpoints import CheckpointError
 from fuzz.take import Take
 
 CLEAN = (FileNotFoundError, ConfigError, CheckpointError)
@@ -38,20 +35,7 @@ def make_run():
   # One Inception block a stage, for good: this is a process of its own.
   fcn.STAGES = tuple(dict([next(iter(s.items()))]) for s in fcn.STAGES)
   config = serialization.replace(Config(), model={'width': 0.05})
-  variables = random_variables(config.model)
-  optimizer = make_optimizer(config.optimizer, 1)
-  zero = jnp.int32(0)
-  state = TrainState(
-    step=jnp.int32(1),
-    skipped=zero,
-    skipped_in_a_row=zero,
-    params=variables['params'],
-    batch_stats=variables.get('batch_stats', {}),
-    opt_state=optimizer.init({}),
-  )
-  with Checkpoints(whole / 'checkpoints', 'roc_auc') as checkpoints:
-    checkpoints.save(state, {'roc_auc': 0.5, 'threshold': 0.4})
-  serialization.save(config, whole / 'config.json')
+  save_untrained(whole, config, {'roc_auc': 0.5, 'threshold': 0.4})
   return whole
 
 
@@ -95,12 +79,20 @@ def change(path, take):
     path.write_bytes(content[: take.number(len(content) + 1)])
   elif kind == 2:
     path.write_bytes(take.piece(take.number(64)))
-  elif kind == 3 and content[:1] == b'{':
+  elif kind == 3 and is_json(content):
     path.write_text(json.dumps(replaced(json.loads(content), take)))
   else:
     piece = take.piece(1 + take.number(8))
     place = take.number(len(content) + 1)
     path.write_bytes(content[:place] + piece + content[place + len(piece) :])
+
+
+def is_json(content):
+  """Whether it is an object of JSON, and no other change has damaged it."""
+  try:
+    return isinstance(json.loads(content), dict)
+  except ValueError:
+    return False
 
 
 def change_stored(item, take):
@@ -115,7 +107,7 @@ def change_stored(item, take):
     content = store.read(key).result().value
   except ValueError:  # Another change has damaged it.
     return
-  if content[:1] == b'{' and take.number(4):
+  if is_json(content) and take.number(4):
     content = json.dumps(replaced(json.loads(content), take)).encode()
   else:
     place = take.number(len(content) + 1)

@@ -63,6 +63,7 @@ def evaluated():
     validation_source="split 'validation'",
     warnings=('a.tif: 2 labels smaller than 30 pixels',),
     digest='',
+    files={},
   )
   with pytest.MonkeyPatch.context() as patch:
     use_a_line(patch)

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pathlib
 import resource
+import shutil
 import tempfile
 import time
 
@@ -152,7 +153,7 @@ def _(folder):
 def loading(folder, change):
   """A run of which something was changed, its manifest made anew."""
   run = folder / 'run'
-  os.system(f'cp -r {model_loader.make_run()} {run}')
+  shutil.copytree(model_loader.make_run(), run)
   step = run / 'checkpoints' / '1'
   change(run, step)
   manifest.write(step)

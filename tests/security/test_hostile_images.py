@@ -366,7 +366,9 @@ def test_pipes_in_a_data_set_are_not_waited_for(tmp_path):
     (folder / part).mkdir(parents=True)
   (folder / 'images' / 'a.png').write_bytes(hostile.png(2, 2))
   os.mkfifo(folder / 'masks' / 'b.png')
-  (pair,) = Bbbc038.listing(data).splits['train']
-  assert prepared._digest(Bbbc038, data)
+  listing = Bbbc038.listing(data)
+  (pair,) = listing.splits['train']
+  pipe = folder / 'masks' / 'b.png'
+  assert prepared._contents(listing)[pipe] == b'absent'
   with pytest.raises(ImageFileError):
     pair.read()

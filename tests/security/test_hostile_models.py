@@ -7,19 +7,17 @@ import shutil
 
 import hostile
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from tiny_networks import keep_few_blocks, random_variables
+from tiny_networks import keep_few_blocks
+from untrained import save_untrained
 
 from cellseg_jax import serialization
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.inference.load import load_model
 from cellseg_jax.training import manifest
-from cellseg_jax.training.checkpoints import CheckpointError, Checkpoints
-from cellseg_jax.training.optimizer import make_optimizer
-from cellseg_jax.training.step import TrainState
+from cellseg_jax.training.checkpoints import CheckpointError
 
 
 @pytest.fixture(scope='module')
@@ -29,19 +27,7 @@ def whole(tmp_path_factory):
   keep_few_blocks(patch)
   folder = tmp_path_factory.mktemp('models') / 'whole'
   config = serialization.replace(Config(), model={'width': 0.053})
-  variables = random_variables(config.model)
-  zero = jnp.int32(0)
-  state = TrainState(
-    step=jnp.int32(1),
-    skipped=zero,
-    skipped_in_a_row=zero,
-    params=variables['params'],
-    batch_stats=variables.get('batch_stats', {}),
-    opt_state=make_optimizer(config.optimizer, 1).init({}),
-  )
-  with Checkpoints(folder / 'checkpoints', 'roc_auc') as checkpoints:
-    checkpoints.save(state, {'roc_auc': 0.5, 'threshold': 0.4})
-  serialization.save(config, folder / 'config.json')
+  save_untrained(folder, config, {'roc_auc': 0.5, 'threshold': 0.4})
   yield folder
   patch.undo()
 

@@ -23,6 +23,7 @@ from cellseg_jax.images.atomic import replacing
 from cellseg_jax.images.inside import inside, open_no_link, OutsideError
 from cellseg_jax.inference import load, predict
 from cellseg_jax.inference.predict import Model
+from cellseg_jax.report.predictions import report_predictions
 from cellseg_jax.serialization import replace
 from cellseg_jax.training.checkpoints import Checkpoints
 from cellseg_jax.training.lock import locked
@@ -141,6 +142,13 @@ def test_records_that_are_links_fail(segment, tmp_path, outside, name):
   code, said = segment()
   assert code in (0, 1, 2)
   assert code == 0 or 'link' in said
+
+
+def test_reports_that_are_links_fail(segment, tmp_path, outside):
+  assert segment()[0] == 0
+  (tmp_path / 'out' / 'report').symlink_to(outside)
+  with pytest.raises(OutsideError, match='report'):
+    report_predictions(tmp_path / 'out')
 
 
 def test_label_images_that_are_links_are_replaced(segment, tmp_path, outside):
@@ -280,10 +288,10 @@ def test_names_in_a_list_of_images_are_names(tmp_path):
 def test_a_run_is_not_kept_elsewhere(tmp_path, outside):
   run = tmp_path / 'run'
   run.mkdir()
-  for name in ('checkpoints', 'figures'):
+  for name in ('checkpoints', 'events', 'figures', 'report'):
     (run / name).symlink_to(outside)
     with pytest.raises(OutsideError, match=name):
-      Record(run, Config()).__enter__()
+      Record(run, Config(), {}).__enter__()
     (run / name).unlink()
   for name in ('.lock', 'metrics.jsonl'):
     (run / name).unlink(missing_ok=True)

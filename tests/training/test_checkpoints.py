@@ -1,6 +1,7 @@
 """Checkpoints: what goes in comes out, and which are kept."""
 
 import errno
+import resource
 import shutil
 
 import jax
@@ -293,3 +294,22 @@ def test_a_save_that_fails_keeps_those_before(tmp_path, monkeypatch):
   with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
     assert checkpoints.latest_step() == 1
     equal(checkpoints.restore(1, state_at(0)), state_at(1))
+
+
+def test_a_file_that_cannot_be_written_is_told_in_a_sentence(tmp_path, caplog):
+  checkpoints = Checkpoints(tmp_path, 'roc_auc')
+  checkpoints.save(state_at(1))
+  checkpoints.wait()
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  failing = pytest.raises(CheckpointError, match='step 2 cannot be saved')
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+    with failing as error, checkpoints:
+      checkpoints.save(state_at(2, size=50_000))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert 'File too large)' in str(error.value)
+  assert len(str(error.value)) < 2000
+  assert not [record for record in caplog.records if record.exc_info]
+  with Checkpoints(tmp_path, 'roc_auc') as checkpoints:
+    assert checkpoints.steps() == [1]

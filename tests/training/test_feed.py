@@ -17,7 +17,11 @@ from cellseg_jax.datasets.survey import survey
 from cellseg_jax.serialization import replace
 from cellseg_jax.training import feed as feed_lib
 from cellseg_jax.training import parallel
-from cellseg_jax.training.augment import sample_coordinates, window_side
+from cellseg_jax.training.augment import (
+  most_reach,
+  reach,
+  sample_coordinates,
+)
 from cellseg_jax.training.optimizer import make_optimizer
 from cellseg_jax.training.step import draw, init_state, train_step
 
@@ -40,7 +44,7 @@ def splits_of(shapes=((60, 41), (140, 150)), apart=True):
     image, labels = cells(seed, shape)
     labels = labels.astype(np.int32)
     images.append(LabelledImage(str(seed), image, labels, labels >= 0))
-  return Splits(tuple(images), (), '', (), 'digest', apart=apart)
+  return Splits(tuple(images), (), '', (), 'digest', {}, apart=apart)
 
 
 def config_of(cache, **augmentation):
@@ -127,11 +131,11 @@ def test_processes_read_their_own_samples_and_no_others(monkeypatch, tmp_path):
   _, streamed = feeds(config)
   whole = streamed.at(2)
   read = []
-  window = streamed._tiles.window
+  fill = streamed._tiles.read
   monkeypatch.setattr(
     streamed._tiles,
-    'window',
-    lambda *place: read.append(place[0]) or window(*place),
+    'read',
+    lambda *place: read.append(place[0]) or fill(*place),
   )
   count, local = jax.device_count(), jax.local_device_count()
   monkeypatch.setattr(jax, 'device_count', lambda: 2 * local)
@@ -150,20 +154,27 @@ def test_processes_read_their_own_samples_and_no_others(monkeypatch, tmp_path):
     np.testing.assert_array_equal(np.concatenate(b), a)
 
 
-@pytest.mark.parametrize('changes', [{}, OFF, ALL, {'elastic': 6.0}])
-def test_crops_stay_within_their_windows(changes):
+@pytest.mark.parametrize('changes', [OFF, {}, ALL, {'elastic': 6.0}])
+def test_crops_are_read_within_their_reach(changes):
   config = config_of('', **changes).augmentation
-  margin = (window_side(config, 32) - 32) // 2
-  keys = jax.random.split(jax.random.key(0), 2000)
   at = np.zeros(2, np.int32)
-  coordinates = quick.jit(
-    jax.vmap(lambda key: sample_coordinates(key, at, config, 32))
-  )(keys)
-  # And one more pixel is read beyond the largest.
-  assert coordinates.min() >= -margin
-  assert np.floor(coordinates.max()) + 1 < 32 + margin
-  # Nor are they much larger than needed; a displacement is rarely so large.
-  assert coordinates.min() < 1 - 0.6 * margin + 4 * changes.get('elastic', 0)
+
+  def read(key):
+    place = jax.random.split(key, 3)[1]
+    coordinates = sample_coordinates(place, at, config, 32)
+    return coordinates.min(), coordinates.max(), reach(key, config, 32)
+
+  keys = jax.random.split(jax.random.key(0), 2000)
+  low, high, beyond = map(np.asarray, quick.jit(jax.vmap(read))(keys))
+  assert (low >= -beyond).all()
+  # One more pixel is read beyond the largest.
+  assert (np.floor(high) + 1 < 32 + beyond).all()
+  most = most_reach(config, 32)
+  assert beyond.max() <= most
+  # Nor are they much larger than needed; few displacements are the largest.
+  spare = 3 + 10 * changes.get('elastic', 0) * config.scale * 2**0.5
+  assert (low + beyond).max() < spare
+  assert most - beyond.max() <= 1
 
 
 def test_large_sets_are_streamed(monkeypatch):

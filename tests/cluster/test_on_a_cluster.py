@@ -1,7 +1,7 @@
 """A cluster gives what one process gives; it holds few tasks at a time.
 
 The workers here are threads of this process, so that tests can reach into them;
-`test_processes.py` has real ones.
+`test_workers.py` has real ones.
 """
 
 import json

@@ -14,8 +14,8 @@ import pytest
 import tifffile
 from tiny_networks import random_variables
 from tiny_sets import cells
+from untrained import save_untrained
 
-from cellseg_jax import serialization
 from cellseg_jax.cli import process
 from cellseg_jax.cluster import connect, large, segment, tasks
 from cellseg_jax.cluster.work import Work
@@ -25,18 +25,17 @@ from cellseg_jax.inference.large import segment_large
 from cellseg_jax.inference.load import load_model
 from cellseg_jax.inference.predict import Model, predict_maps
 from cellseg_jax.serialization import replace
-from cellseg_jax.training import optimizer as optimizer_lib
-from cellseg_jax.training.checkpoints import Checkpoints
-from cellseg_jax.training.step import state_from
 
 pytestmark = pytest.mark.slow
 
 
-def untrained(workdir):
-  """Writes the folder of a run, of a network that was never trained.
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """The folder of a network that was never trained.
 
   Half of what it sees is cell, in some hundred pieces.
   """
+  workdir = tmp_path_factory.mktemp('run')
   config = replace(
     Config(),
     model={'width': 0.05, 'head': 'skips'},
@@ -45,19 +44,8 @@ def untrained(workdir):
   model = Model(random_variables(config.model), {}, config)
   maps = predict_maps(model, cells(0, (256, 256))[0])
   median = float(f'{np.median(maps["foreground"]):.4g}')
-  config = replace(config, decoding={'threshold': median})
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, 10)
-  state = state_from(random_variables(config.model), config, optimizer)
-  serialization.save(config, workdir / 'config.json')
-  with Checkpoints(workdir / 'checkpoints', 'roc_auc') as checkpoints:
-    checkpoints.save(state.replace(step=np.int32(1)))
-    checkpoints.wait()
+  save_untrained(workdir, replace(config, decoding={'threshold': median}))
   return workdir
-
-
-@pytest.fixture(scope='module')
-def run(tmp_path_factory):
-  return untrained(tmp_path_factory.mktemp('run'))
 
 
 @pytest.fixture(scope='module')
