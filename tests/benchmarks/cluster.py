@@ -1,18 +1,17 @@
 """How fast a cluster is beside one process, and what its client holds.
 
   cd tests && python -m benchmarks.cluster speed --model DIR --data IMAGES
-  cd tests && python -m benchmarks.cluster memory --model DIR
+  cd tests && python -m benchmarks.cluster memory
 
 `speed` times `cellseg segment` of copies of the images, and of one large image
 put together from them, by one process and by two workers of one core each, in
 turn. `memory` writes how much memory this process, in which client and
-scheduler are, takes over ten thousand tasks; DIR may be of a tiny network.
+scheduler are, takes over ten thousand tiles, or files, of a tiny network.
 """
 
 import argparse
 from collections.abc import Iterable, Iterator
 import csv
-import os
 import pathlib
 import resource
 import statistics
@@ -137,72 +136,92 @@ def _cpu() -> float:
   return used.ru_utime + used.ru_stime
 
 
-def memory(model: str, kind: str, count: int) -> list[tuple[int, float]]:
+def memory(kind: str, count: int) -> list[tuple[int, float]]:
   """Runs tiny tasks on two workers.
 
   Args:
-    model: Folder of a run; of its network tiles of 64 x 64 pixels are asked.
-    kind: 'files', of 32 x 32 pixels, or 'tiles' of one image, and its blocks.
+    kind: 'files', of 32 x 32 pixels, or 'tiles' of 64 x 64 of one image; as
+      many blocks are then looked at for cells, for holes, and written.
     count: How many files or tiles.
 
   Returns:
     Tasks done and the memory of this process in MB, again and again.
   """
+  # Imported late: workers, too, begin with this file, before JAX is prepared.
+  from untrained import save_untrained_that_finds
+
   from cellseg_jax.cli import process
-  from cellseg_jax.cluster import connect, large, segment, tasks
+  from cellseg_jax.cluster import connect, segment, tasks
   from cellseg_jax.cluster.work import Work
+  from cellseg_jax.config import Config
   from cellseg_jax.inference import batch, files
   from cellseg_jax.inference.load import load_model
+  from cellseg_jax.serialization import replace
 
   this, curve, done = psutil.Process(), [], 0
 
   def look(*event: object) -> None:
     nonlocal done
     done += 1
-    if done % EVERY == 0:
+    if done % EVERY == 1:
       curve.append((done, round(this.memory_info().rss / MB, 1)))
+      print(*curve[-1], flush=True)
 
   with (
     tempfile.TemporaryDirectory() as folder,
     connect.connected(f'local:{WORKERS}', process.prepare) as client,
   ):
-    out = pathlib.Path(folder, 'out')
+    run, out = (pathlib.Path(folder, name) for name in ('run', 'out'))
     out.mkdir()
-    loaded, options = load_model(model), files.Options()
-    work = Work((model,), out, options, batch.digest(loaded, options))
+    config = replace(Config(), model={'width': 0.05, 'head': 'skips'})
+    save_untrained_that_finds(run, config, _noise(256))
+    model, options = load_model(run), files.Options()
+    work = Work((str(run),), out, options, batch.digest(model, options))
     cluster = tasks.Cluster(client)
     if kind == 'tiles':
-      job = _image(folder, 'wide', round(count**0.5) * 32 + 32)
-      large.TILE, large.OVERLAP, large.BLOCK = 64, 32, 32
       cluster.watch = look
-      with large.stages(cluster, work, job.name) as stages:
-        outcomes = batch.outcomes(
-          loaded, [job], out, options, work.common, stages
-        )
-        assert [one.record.status for one in outcomes] == ['ok']
+      wide = _image(folder, 'wide', round(count**0.5) * 32 + 32)
+      outcomes = _in_tiles(cluster, model, wide, work)
     else:
       jobs = [_image(folder, f'{number}', 32) for number in range(count)]
-      for outcome in segment.segment_files(cluster, loaded, jobs, work):
-        assert outcome.record.status == 'ok', outcome.record.reason
-        look()
+      outcomes = segment.segment_files(cluster, model, jobs, work)
+    for outcome in outcomes:
+      assert outcome.record.status == 'ok', outcome.record.reason
+      look()
   return curve
+
+
+def _in_tiles(cluster: Any, model: Any, job: Any, work: Any) -> Iterator[Any]:
+  """Segments an image in small tiles and blocks, however small it is."""
+  from cellseg_jax.cluster import large
+  from cellseg_jax.inference import batch
+
+  large.TILE, large.OVERLAP, large.BLOCK = 64, 32, 32
+  with large.stages(cluster, work, job.name) as stages:
+    yield from batch.outcomes(
+      model, [job], work.out, work.options, work.common, stages
+    )
 
 
 def _image(folder: str, name: str, side: int) -> Any:
   from cellseg_jax.inference.batch import Job
 
-  random = np.random.default_rng(len(name))
   path = pathlib.Path(folder, f'{name}.tif')
-  tifffile.imwrite(path, random.integers(0, 255, (side, side), np.uint8))
+  tifffile.imwrite(path, _noise(side))
   return Job(path, name)
+
+
+def _noise(side: int) -> np.ndarray:
+  random = np.random.default_rng(0)
+  return random.integers(0, 255, (side, side), np.uint8)
 
 
 def main() -> None:
   """Measures what the command line asks for."""
   parser = argparse.ArgumentParser()
   parser.add_argument('part', choices=('speed', 'memory'))
-  parser.add_argument('--model', required=True)
-  parser.add_argument('--data', help='a folder of images')
+  parser.add_argument('--model', help='for speed: the folder of a run')
+  parser.add_argument('--data', help='for speed: a folder of images')
   parser.add_argument('--copies', type=int, default=48)
   parser.add_argument('--side', type=int, default=6000)
   parser.add_argument('--rounds', type=int, default=3)
@@ -210,15 +229,18 @@ def main() -> None:
   parser.add_argument('--kind', choices=('files', 'tiles'), default='tiles')
   a = parser.parse_args()
   if a.part == 'speed':
+    if not (a.model and a.data):
+      parser.error('speed needs --model and --data')
     found = speed(a.model, a.data, a.copies, a.side, a.rounds)
     print(found)
     records.append(records.FOLDER / 'cpu.jsonl', 'cluster', found)
     return
+  curve = memory(a.kind, a.count)
   path = records.FOLDER / f'cluster_memory_{a.kind}.csv'
   with open(path, 'w', newline='') as file:
     writer = csv.writer(file)
     writer.writerow(['tasks', 'megabytes'])
-    writer.writerows(memory(os.path.abspath(a.model), a.kind, a.count))
+    writer.writerows(curve)
   print(path)
 
 

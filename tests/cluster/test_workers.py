@@ -12,9 +12,8 @@ import sys
 import numpy as np
 import pytest
 import tifffile
-from tiny_networks import random_variables
 from tiny_sets import cells
-from untrained import save_untrained
+from untrained import save_untrained_that_finds
 
 from cellseg_jax.cli import process
 from cellseg_jax.cluster import connect, large, segment, tasks
@@ -23,7 +22,6 @@ from cellseg_jax.config import Config
 from cellseg_jax.inference import batch, files, predict_large
 from cellseg_jax.inference.large import segment_large
 from cellseg_jax.inference.load import load_model
-from cellseg_jax.inference.predict import Model, predict_maps
 from cellseg_jax.serialization import replace
 
 pytestmark = pytest.mark.slow
@@ -31,20 +29,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  """The folder of a network that was never trained.
-
-  Half of what it sees is cell, in some hundred pieces.
-  """
+  """The folder of a network that was never trained; it finds many cells."""
   workdir = tmp_path_factory.mktemp('run')
   config = replace(
     Config(),
     model={'width': 0.05, 'head': 'skips'},
     decoding={'min_area': 5, 'rim': 1},
   )
-  model = Model(random_variables(config.model), {}, config)
-  maps = predict_maps(model, cells(0, (256, 256))[0])
-  median = float(f'{np.median(maps["foreground"]):.4g}')
-  save_untrained(workdir, replace(config, decoding={'threshold': median}))
+  save_untrained_that_finds(workdir, config, cells(0, (256, 256))[0])
   return workdir
 
 
@@ -139,6 +131,23 @@ def test_a_killed_worker_loses_no_block(run, client, tmp_path, monkeypatch):
   assert len(set(killer.killed)) == 4
   found = tifffile.imread(work.out / '0.tif')
   np.testing.assert_array_equal(found, expected)
+
+
+def test_a_large_image_has_the_labels_of_one_process(run, client, tmp_path):
+  image = np.tile(cells(0, (300, 416))[0], (7, 5))
+  assert image.size > files.WHOLE
+  job = batch.Job(tmp_path / 'wide.tif', 'wide')
+  tifffile.imwrite(job.image, image)
+  one = client.submit(in_one_process, run, [job], tmp_path / 'one').result()
+  cluster, model, work = ready(client, run, tmp_path / 'out')
+  tasks_done = []
+  cluster.watch = lambda *event: tasks_done.append(event)
+  (outcome,) = segment.segment_files(cluster, model, [job], work)
+  assert outcome.record.status == 'ok', outcome.record.reason
+  assert len(tasks_done) > 20
+  found = tifffile.imread(work.out / 'wide.tif')
+  assert found.max() > 100
+  np.testing.assert_array_equal(found, one['wide'])
 
 
 def threads():
