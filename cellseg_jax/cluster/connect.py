@@ -145,4 +145,5 @@ def _one_core() -> Iterator[None]:
 
 def _keep_to(usable: set[int]) -> None:
   for thread in os.listdir('/proc/self/task'):
-    os.sched_setaffinity(int(thread), usable)
+    with contextlib.suppress(ProcessLookupError):  # It ended meanwhile.
+      os.sched_setaffinity(int(thread), usable)

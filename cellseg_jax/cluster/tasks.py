@@ -4,8 +4,9 @@ A worker that dies is Dask's to deal with: what it was at is done by another.
 """
 
 import collections
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 import concurrent.futures
+import contextlib
 import itertools
 import time
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -74,24 +75,27 @@ class Cluster:
       ValueError: As `compute`, twice; so do all of `FAULTS`.
     """
     under_way: collections.deque[tuple[Item, Any]] = collections.deque()
-    held = self._hold(compute)
+    held, rest = self._hold(compute), iter(items)
     total = len(items) if isinstance(items, Sized) else 0
     done = itertools.count(1)
-
-    def first() -> Result:
-      attempt = self._again(held, *under_way.popleft())
-      self.watch(next(done), total)
-      if attempt.fault is not None:
-        raise attempt.fault
-      value: Any = attempt.value
-      return value
-
-    for item in items:
-      under_way.append((item, self._submit(held, item)))
-      if len(under_way) >= _AHEAD * self.threads:
-        yield first()
-    while under_way:
-      yield first()
+    while True:
+      # Half of them at a time: each message costs all who get it milliseconds.
+      room = max(_AHEAD * self.threads - len(under_way), 0)
+      new = list(itertools.islice(rest, room))
+      futures = self._client.map(_attempt, [held] * len(new), new, pure=False)
+      under_way.extend(zip(new, futures, strict=True))
+      if not under_way:
+        return
+      half = [under_way.popleft() for _ in range(-(-len(under_way) // 2))]
+      attempts = self._results([future for _, future in half])
+      for (item, _), attempt in zip(half, attempts, strict=True):
+        if attempt.fault is not None and attempt.worker:
+          attempt = _result(self._submit(held, item, attempt.worker))
+        self.watch(next(done), total)
+        if attempt.fault is not None:
+          raise attempt.fault
+        value: Any = attempt.value
+        yield value
 
   def as_ended(
     self,
@@ -152,12 +156,15 @@ class Cluster:
         where = {'workers': others, 'allow_other_workers': True}
     return self._client.submit(_attempt, held, item, pure=False, **where)
 
-  def _again(self, held: Any, item: Any, future: Any) -> Attempt:
-    """Waits for a task; where it failed, for another on another worker."""
-    attempt = _result(future)
-    if attempt.fault is None or not attempt.worker:
-      return attempt
-    return _result(self._submit(held, item, attempt.worker))
+  def _results(self, futures: Sequence[Any]) -> list[Attempt]:
+    """Waits for tasks, as `_result` for each."""
+    import distributed
+
+    try:
+      with _connection():
+        return self._client.gather(futures)
+    except distributed.KilledWorker:
+      return list(map(_result, futures))
 
 
 def _same(compute: Any) -> Any:
@@ -184,13 +191,27 @@ def _result(future: Any) -> Attempt:
   import distributed
 
   try:
-    return future.result()
+    with _connection():
+      return future.result()
   except distributed.KilledWorker as error:
     fault = OSError(
       'the workers that were at it died, as they do when memory is short: '
       f'{str(error).partition(". ")[0]}'
     )
     return Attempt('', None, fault)
+
+
+@contextlib.contextmanager
+def _connection() -> Iterator[None]:
+  """Tells what is raised where the scheduler is gone.
+
+  Raises:
+    ClusterError: It is.
+  """
+  import distributed
+
+  try:
+    yield
   except (
     concurrent.futures.CancelledError,
     distributed.comm.CommClosedError,

@@ -305,12 +305,17 @@ class Counting:
 
   def __init__(self, client):
     self._client, self.most = client, []
-    self.scheduler_info = client.scheduler_info
+    self.scheduler_info, self.gather = client.scheduler_info, client.gather
 
   def submit(self, *arguments, **options):
     future = self._client.submit(*arguments, **options)
     self.most.append(len(self._client.futures))
     return future
+
+  def map(self, *arguments, **options):
+    futures = self._client.map(*arguments, **options)
+    self.most += [len(self._client.futures)] * len(futures)
+    return futures
 
 
 @pytest.mark.parametrize('in_order', [True, False])

@@ -136,6 +136,7 @@ def test_a_killed_worker_loses_no_block(run, client, tmp_path, monkeypatch):
 def test_a_large_image_has_the_labels_of_one_process(run, client, tmp_path):
   image = np.tile(cells(0, (300, 416))[0], (7, 5))
   assert image.size > files.WHOLE
+  client.wait_for_workers(2)  # Since some were killed.
   job = batch.Job(tmp_path / 'wide.tif', 'wide')
   tifffile.imwrite(job.image, image)
   one = client.submit(in_one_process, run, [job], tmp_path / 'one').result()
