@@ -88,7 +88,8 @@ class Cluster:
         return
       half = [under_way.popleft() for _ in range(-(-len(under_way) // 2))]
       attempts = self._results([future for _, future in half])
-      for (item, _), attempt in zip(half, attempts, strict=True):
+      for (item, future), attempt in zip(half, attempts, strict=True):
+        future.release()
         if attempt.fault is not None and attempt.worker:
           attempt = _result(self._submit(held, item, attempt.worker))
         self.watch(next(done), total)
