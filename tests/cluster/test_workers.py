@@ -87,6 +87,23 @@ def write(folder, count, shape):
   return jobs
 
 
+def test_a_large_image_has_the_labels_of_one_process(run, client, tmp_path):
+  image = np.tile(cells(0, (300, 416))[0], (7, 5))
+  assert image.size > files.WHOLE
+  job = batch.Job(tmp_path / 'wide.tif', 'wide')
+  tifffile.imwrite(job.image, image)
+  one = client.submit(in_one_process, run, [job], tmp_path / 'one').result()
+  cluster, model, work = ready(client, run, tmp_path / 'out')
+  tasks_done = []
+  cluster.watch = lambda *event: tasks_done.append(event)
+  (outcome,) = segment.segment_files(cluster, model, [job], work)
+  assert outcome.record.status == 'ok', outcome.record.reason
+  assert len(tasks_done) > 20
+  found = tifffile.imread(work.out / 'wide.tif')
+  assert found.max() > 100
+  np.testing.assert_array_equal(found, one['wide'])
+
+
 class Killer:
   """Kills a worker at some calls, each time another process."""
 
@@ -96,8 +113,14 @@ class Killer:
   def __call__(self, *event):
     self.calls += 1
     if self.calls in self.at:
-      self.killed.append(next(iter(self.client.run(os.getpid).values())))
+      pids = self.client.run(running, nanny=True).values()
+      self.killed.append(next(filter(None, pids)))
       os.kill(self.killed[-1], signal.SIGKILL)
+
+
+def running(dask_worker):
+  """The worker of a nanny; one that dies as it starts is not started anew."""
+  return dask_worker.pid if dask_worker.status.name == 'running' else None
 
 
 def test_a_killed_worker_loses_no_file(run, client, tmp_path):
@@ -131,24 +154,6 @@ def test_a_killed_worker_loses_no_block(run, client, tmp_path, monkeypatch):
   assert len(set(killer.killed)) == 4
   found = tifffile.imread(work.out / '0.tif')
   np.testing.assert_array_equal(found, expected)
-
-
-def test_a_large_image_has_the_labels_of_one_process(run, client, tmp_path):
-  image = np.tile(cells(0, (300, 416))[0], (7, 5))
-  assert image.size > files.WHOLE
-  client.wait_for_workers(2)  # Since some were killed.
-  job = batch.Job(tmp_path / 'wide.tif', 'wide')
-  tifffile.imwrite(job.image, image)
-  one = client.submit(in_one_process, run, [job], tmp_path / 'one').result()
-  cluster, model, work = ready(client, run, tmp_path / 'out')
-  tasks_done = []
-  cluster.watch = lambda *event: tasks_done.append(event)
-  (outcome,) = segment.segment_files(cluster, model, [job], work)
-  assert outcome.record.status == 'ok', outcome.record.reason
-  assert len(tasks_done) > 20
-  found = tifffile.imread(work.out / 'wide.tif')
-  assert found.max() > 100
-  np.testing.assert_array_equal(found, one['wide'])
 
 
 def threads():
