@@ -1,8 +1,9 @@
 """`cellseg segment`: image files to label images, tables and pictures."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 import contextlib
+import functools
 import pathlib
 import sys
 from typing import Any, TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import Any, TYPE_CHECKING
 from cellseg_jax.cli import process, segment_options
 
 if TYPE_CHECKING:
+  from cellseg_jax.cluster.tasks import Cluster
   from cellseg_jax.inference.batch import Job, Outcome
   from cellseg_jax.inference.files import Options
   from cellseg_jax.inference.predict import Model
@@ -28,8 +30,14 @@ def run(arguments: argparse.Namespace) -> int:
     interrupted.
   """
   process.prepare()
+  with contextlib.ExitStack() as stack:
+    return _run(arguments, stack)
+
+
+def _run(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
+  """Does what `run` says; leaves the cluster to be closed to `stack`."""
   # Imported late: `cellseg --help` does not wait for JAX.
-  from cellseg_jax.cluster import connect
+  from cellseg_jax.cluster.connect import ClusterError
   from cellseg_jax.inference import batch
 
   out = pathlib.Path(arguments.out)
@@ -38,20 +46,27 @@ def run(arguments: argparse.Namespace) -> int:
     common = batch.digest(model, options)
     todo, again = batch.left_to_do(jobs, out, common)
     batch.merge(out)
-  except (ValueError, OSError) as error:
+    _say_what_is_left(len(jobs), len(todo), again)
+    cluster = _cluster(arguments.dask, stack) if todo else None
+  except (ValueError, OSError, ClusterError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  _say_what_is_left(len(jobs), len(todo), again)
   try:
-    with _outcomes(arguments, model, todo, options, common) as outcomes:
-      failed = _segment(outcomes, out, len(todo), arguments.list_below)
+    if cluster:
+      from cellseg_jax.cluster import segment, work
+
+      of_run = work.Work(tuple(arguments.model), out, options, common)
+      outcomes = segment.segment_files(cluster, model, todo, of_run)
+    else:
+      outcomes = batch.segment_files(model, todo, out, options, common)
+    failed = _segment(outcomes, out, len(todo), arguments.list_below, cluster)
     batch.merge(out)
   except KeyboardInterrupt:
     print(
       'interrupted; the same command goes on where this ended', file=sys.stderr
     )
     return INTERRUPTED
-  except (OSError, ValueError, connect.ClusterError) as error:
+  except (OSError, ValueError, ClusterError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   if failed:
@@ -62,28 +77,15 @@ def run(arguments: argparse.Namespace) -> int:
   return 1 if failed else 0
 
 
-@contextlib.contextmanager
-def _outcomes(
-  arguments: argparse.Namespace,
-  model: 'Model',
-  todo: list['Job'],
-  options: 'Options',
-  common: str,
-) -> Iterator[Iterator['Outcome']]:
-  """Gives what becomes of the files, here or on a cluster."""
-  from cellseg_jax.cluster import connect
-  from cellseg_jax.inference import batch
+def _cluster(address: str, stack: contextlib.ExitStack) -> 'Cluster | None':
+  """Connects to a cluster, and says where it can be watched; None without."""
+  if not address:
+    return None
+  from cellseg_jax.cluster import connect, tasks
 
-  out = pathlib.Path(arguments.out)
-  if not arguments.dask or not todo:
-    yield batch.segment_files(model, todo, out, options, common)
-    return
-  from cellseg_jax.cluster import segment
-
-  work = segment.Work(tuple(arguments.model), out, options, common)
-  with connect.connected(arguments.dask, process.prepare) as client:
-    print(f'cluster: {client.dashboard_link}', flush=True)
-    yield segment.segment_files(client, model, todo, work)
+  client = stack.enter_context(connect.connected(address, process.prepare))
+  print(f'dashboard of the cluster: {client.dashboard_link}', flush=True)
+  return tasks.Cluster(client)
 
 
 def _prepare(
@@ -120,6 +122,7 @@ def _segment(
   out: pathlib.Path,
   count: int,
   list_below: float,
+  cluster: 'Cluster | None',
 ) -> list[str]:
   """Prints what becomes of each file; returns those that failed."""
   from cellseg_jax.progress import progress_bar
@@ -127,6 +130,8 @@ def _segment(
   failed, pixels = [], 0
   # Where the output is no terminal, a line a file is enough.
   with progress_bar(count, 'segmenting', 'files', lines=False) as bar:
+    if cluster:
+      cluster.watch = functools.partial(_show_tasks, bar)
     for outcome in outcomes:
       record = outcome.record
       if record.status == 'failed':
@@ -145,8 +150,15 @@ def _segment(
       pixels += outcome.pixels
       bar.update()
       seconds = bar.format_dict['elapsed']
-      bar.set_postfix_str(f'{pixels / 1e6 / max(seconds, 1e-3):.2f} MP/s')
+      speed = f'{pixels / 1e6 / max(seconds, 1e-3):.2f} MP/s'
+      threads = f' on {cluster.threads} threads' if cluster else ''
+      bar.set_postfix_str(f'{speed}{threads}')
   return failed
+
+
+def _show_tasks(bar: Any, done: int, total: int) -> None:
+  """Shows how far the cluster is with the blocks of a large file."""
+  bar.set_postfix_str(f'block {done} of {total or "?"}')
 
 
 def _list_unsure(

@@ -65,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default='',
     metavar='ADDRESS',
     help='run on a Dask cluster: the address of its scheduler, or local[:N] '
-    'for N workers of one core on this machine; all see the same files',
+    'for N workers of one core on this machine; all must see the images, the '
+    'model and OUT by the same paths',
   )
 
 

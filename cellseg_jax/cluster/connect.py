@@ -11,8 +11,17 @@ from typing import Any
 from cellseg_jax.environment import cores
 
 _INSTALL = "needs the extra [cluster]: pip install 'cellseg_jax[cluster]'"
-# Where Dask reads how much workers of this machine tell, before they start.
-_WORKERS_LOG = 'distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED'
+# Of workers on this machine, before they start: they tell of faults alone, do
+# not look every 10 ms at what they are doing, and keep memory that they free
+# (as `cli.process` does; Dask's own setting gives it back at once).
+_ENVIRONMENT = 'distributed.nanny.pre-spawn-environ'
+_LOCAL = {
+  f'{_ENVIRONMENT}.DASK_LOGGING__DISTRIBUTED': 'warning',
+  f'{_ENVIRONMENT}.MALLOC_ARENA_MAX': 1,
+  f'{_ENVIRONMENT}.MALLOC_TRIM_THRESHOLD_': -1,
+  f'{_ENVIRONMENT}.MALLOC_MMAP_MAX_': 0,
+  'distributed.worker.profile.enabled': False,
+}
 _SECONDS = 30.0  # To wait for a scheduler that does not answer.
 
 
@@ -54,12 +63,12 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
   with contextlib.ExitStack() as stack:
     try:
       if local:
-        stack.enter_context(dask.config.set({_WORKERS_LOG: 'warning'}))
+        stack.enter_context(dask.config.set(_LOCAL))
         at: Any = stack.enter_context(
           distributed.LocalCluster(
             n_workers=int(local[1] or cores()),
             threads_per_worker=1,
-            dashboard_address=':0',
+            dashboard_address='127.0.0.1:0',  # For this machine alone.
           )
         )
       else:
@@ -67,13 +76,30 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
       client = stack.enter_context(distributed.Client(at, timeout=_SECONDS))
     except (OSError, ValueError) as error:
       raise ClusterError(f'no cluster at {address}: {error}') from error
-    client.register_plugin(_setup(distributed, prepare, pin=bool(local)))
-    yield client
+    setup = _setup(distributed, prepare, alone=bool(local))
+    try:
+      client.register_plugin(setup)
+    except (OSError, ImportError) as error:
+      raise ClusterError(
+        f'a worker of {address} cannot be made ready ({error}); all machines '
+        'must have the same version of this package, and see the same folders'
+      ) from error
+    try:
+      yield client
+    finally:
+      with contextlib.suppress(OSError):  # Perhaps the cluster is gone.
+        client.unregister_worker_plugin(setup.name)
+      _quiet(logging.ERROR)  # That workers are slow to end concerns nobody.
 
 
-def _setup(distributed: Any, prepare: Callable[[], Any], pin: bool) -> Any:
-  """Makes the plugin that readies a worker, one that is started anew, too."""
+def _setup(distributed: Any, prepare: Callable[[], Any], alone: bool) -> Any:
+  """Makes the plugin that readies a worker, one that is started anew, too.
 
+  Args:
+    distributed: The package.
+    prepare: As for `connected`.
+    alone: Whether a worker is to use one core, since there is one for each.
+  """
   here = os.getcwd()
 
   class Setup(distributed.WorkerPlugin):
@@ -81,23 +107,43 @@ def _setup(distributed: Any, prepare: Callable[[], Any], pin: bool) -> Any:
 
     def setup(self, worker: Any) -> None:
       _quiet()
+      self.before = os.getcwd()
       os.chdir(here)
-      if pin:
-        _keep_to_core(int(worker.name))
-      prepare()
+      with _one_core() if alone else contextlib.nullcontext():
+        prepare()
+
+    def teardown(self, worker: Any) -> None:
+      os.chdir(self.before)
 
   return Setup()
 
 
-def _quiet() -> None:
+def _quiet(level: int = logging.WARNING) -> None:
   """Silences what Dask tells of every connection."""
-  logging.getLogger('distributed').setLevel(logging.WARNING)
+  logging.getLogger('distributed').setLevel(level)
 
 
-def _keep_to_core(number: int) -> None:
-  """Gives the process one core, by which XLA chooses its number of threads."""
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+  """Makes JAX begin on one core, by which XLA chooses its number of threads.
+
+  Not for longer: where others compute too, the system chooses cores better.
+  """
   if sys.platform != 'linux':
+    yield
     return
-  usable = sorted(os.sched_getaffinity(0))
+  import jax
+
+  usable = os.sched_getaffinity(0)
+  _keep_to({min(usable)})
+  try:
+    yield
+    jax.devices()
+  finally:
+    _keep_to(usable)
+
+
+def _keep_to(usable: set[int]) -> None:
   for thread in os.listdir('/proc/self/task'):
-    os.sched_setaffinity(int(thread), {usable[number % len(usable)]})
+    with contextlib.suppress(ProcessLookupError):  # It ended meanwhile.
+      os.sched_setaffinity(int(thread), usable)

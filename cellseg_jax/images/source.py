@@ -5,6 +5,7 @@ import contextlib
 import math
 import operator
 import pathlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ _ZARR_MARKS = ('zarr.json', '.zgroup', '.zarray')
 class Source:
   """An image file whose pixels are read where it is indexed.
 
+  Several threads may index it: they are served one after another.
+
   Attributes:
     path: The file.
     shape: Of the whole.
@@ -55,6 +58,7 @@ class Source:
     names = tuple(opened.channel_names)
     self.channel_names = names if len(names) == self.size('C') else ()
     self._array = keep(opened.array, axes.index('Y'), axes.index('X'))
+    self._lock = threading.Lock()
 
   @property
   def ndim(self) -> int:
@@ -78,7 +82,7 @@ class Source:
       ImageFileError: They cannot be read.
     """
     full = _full_index(index, self.shape)
-    with reading(self.path):
+    with self._lock, reading(self.path):
       return np.asarray(self._array[full], self.dtype)
 
   def read(self) -> np.ndarray:

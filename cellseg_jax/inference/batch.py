@@ -27,8 +27,6 @@ from cellseg_jax.inference.pipeline import overlapped
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.inference.scale import expected_diameter
 
-Find = Callable[[Model, files.Loaded, files.Options], list[files.Found]]
-
 LOG = 'segment.jsonl'
 _STATES = '.segment'
 # Of outputs, after their name: those of `Frame.suffix`, and of formats.
@@ -124,13 +122,27 @@ def left_to_do(
   return todo, again
 
 
+@dataclasses.dataclass(frozen=True)
+class Stages:
+  """What is done with a file, one after another.
+
+  Attributes:
+    load: As `files.load`.
+    find: As `files.find`.
+    write: As `outputs.write`.
+  """
+
+  load: Callable[[pathlib.Path, files.Options, int], files.Loaded]
+  find: Callable[[Model, files.Loaded, files.Options], list[files.Found]]
+  write: Callable[..., outputs.Written]
+
+
 def segment_files(
   model: Model,
   jobs: Sequence[Job],
   out: pathlib.Path,
   options: files.Options,
   common: str,
-  find: Find | None = None,
 ) -> Iterator[Outcome]:
   """Segments files; reads the next and writes the last meanwhile.
 
@@ -140,7 +152,6 @@ def segment_files(
     out: The folder of outputs; there.
     options: How.
     common: As `digest` returns.
-    find: Finds the cells of a file; None is `files.find`.
 
   Yields:
     What became of each, in order; its record is kept by then.
@@ -148,39 +159,60 @@ def segment_files(
   Raises:
     OSError: A record cannot be written.
   """
+  for outcome in outcomes(model, jobs, out, options, common):
+    settle(out, outcome)
+    yield outcome
+
+
+def outcomes(
+  model: Model,
+  jobs: Sequence[Job],
+  out: pathlib.Path,
+  options: files.Options,
+  common: str,
+  stages: Stages | None = None,
+) -> Iterator[Outcome]:
+  """Segments files as `segment_files`, and keeps no record of them.
+
+  Args:
+    model: As for `segment_files`, as all that follow but the last.
+    jobs: See there.
+    out: See there.
+    options: See there.
+    common: See there.
+    stages: What is done with a file; None is what one process does.
+
+  Yields:
+    What became of each, in order; for `settle`.
+  """
+  stages = stages or Stages(files.load, files.find, outputs.write)
   channels = model.config.data.channels
   made_from: dict[str, str] = {}
 
   def read(job: Job) -> files.Loaded:
     # Before it is read: a file that changes from then on is done again.
     made_from[job.name] = _made_from(job.image, common)
-    return files.load(job.image, options, channels)
+    return stages.load(job.image, options, channels)
 
   def compute(loaded: Any) -> Any:
-    return loaded, (find or files.find)(model, loaded, options)
+    return loaded, stages.find(model, loaded, options)
 
   def write(job: Job, computed: Any) -> outputs.Written:
     loaded, found = computed
     size = loaded.frames[0].pixel_size
     expected = expected_diameter(model, options.diameter, size)
-    return outputs.write(loaded, found, out, job.name, options, expected)
+    return stages.write(loaded, found, out, job.name, options, expected)
 
   for job, result, seconds in overlapped(jobs, read, compute, write):
-    outcome = _outcome(job, result, seconds, made_from.pop(job.name))
-    _settle(out, outcome)
-    yield outcome
+    yield _outcome(job, result, seconds, made_from.pop(job.name))
 
 
-def failed(
-  job: Job, out: pathlib.Path, common: str, fault: Exception
-) -> Outcome:
-  """Keeps the record of a file that failed outside `segment_files`."""
-  outcome = _outcome(job, fault, 0.0, _made_from(job.image, common))
-  _settle(out, outcome)
-  return outcome
+def failed(job: Job, common: str, fault: Exception) -> Outcome:
+  """Returns the outcome of a file that failed before it could be tried."""
+  return _outcome(job, fault, 0.0, _made_from(job.image, common))
 
 
-def _settle(out: pathlib.Path, outcome: Outcome) -> None:
+def settle(out: pathlib.Path, outcome: Outcome) -> None:
   """Keeps a record; of a file that failed nothing else stays."""
   name = outcome.job.name
   if outcome.record.status == 'failed':

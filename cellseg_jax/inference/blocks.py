@@ -6,6 +6,7 @@ import concurrent.futures
 import errno
 import os
 import pathlib
+import threading
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -17,15 +18,31 @@ Item = TypeVar('Item')
 Result = TypeVar('Result')
 
 
-class Array(Protocol):
-  """An image that is read and written by slices: NumPy, Zarr, `Scratch`."""
+class Readable(Protocol):
+  """An image that is read by slices."""
 
   @property
   def shape(self) -> tuple[int, int]: ...
 
   def __getitem__(self, slices: Any, /) -> Any: ...
 
+
+class Array(Readable, Protocol):
+  """An image that is read and written by slices: NumPy, Zarr, `Scratch`."""
+
   def __setitem__(self, slices: Any, block: Any, /) -> None: ...
+
+
+class Each(Protocol):
+  """Computes every item, somewhere, and gives the results in order.
+
+  `in_turn` in threads of this process; others need what `compute` holds and
+  what it returns to be such that it can be sent to another process.
+  """
+
+  def __call__(
+    self, compute: Callable[[Item], Result], items: Iterable[Item], /
+  ) -> Iterator[Result]: ...
 
 
 class Box(NamedTuple):
@@ -64,7 +81,7 @@ def cut(shape: tuple[int, int], size: tuple[int, int]) -> list[Box]:
   ]
 
 
-def read_framed(image: Array, box: Box, frame: int) -> np.ndarray:
+def read_framed(image: Readable, box: Box, frame: int) -> np.ndarray:
   """Reads a block with `frame` more pixels on every side.
 
   Args:
@@ -117,6 +134,26 @@ def in_turn(
     finally:
       for future in under_way:
         future.cancel()
+
+
+class OneAtATime:
+  """An array of which one block is written at a time, whoever writes them.
+
+  Blocks of a compressed array may share a chunk, which is read, changed and
+  written again.
+  """
+
+  def __init__(self, array: Any) -> None:
+    """Wraps an array, which lies in `array`."""
+    self.array, self._lock = array, threading.Lock()
+    self.shape, self.dtype = array.shape, array.dtype
+
+  def __getitem__(self, slices: Any) -> Any:
+    return self.array[slices]
+
+  def __setitem__(self, slices: Any, block: Any) -> None:
+    with self._lock:
+      self.array[slices] = block
 
 
 class Scratch:

@@ -6,8 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cellseg_jax.inference.blocks import Array, Box, in_turn, read_framed
-from cellseg_jax.inference.seams import Seams
+from cellseg_jax.inference.blocks import (
+  Array,
+  Box,
+  Each,
+  in_turn,
+  read_framed,
+)
+from cellseg_jax.inference.numbered import Numbered
+from cellseg_jax.inference.seams import Border, border, Seams
 
 _EIGHT_CONNECTED = np.ones((3, 3), bool)
 
@@ -16,12 +23,12 @@ class Labels(NamedTuple):
   """A label image as pieces, and the label of each piece.
 
   Attributes:
-    pieces: The piece of every pixel, int32 (H, W); 0 is background.
+    pieces: The piece of every pixel; 0 is background.
     label: The label of each piece, int32 (pieces + 1,); 0 is background.
     area: Pixels of each label, int64 (n + 1,); that of 0 is not counted.
   """
 
-  pieces: Array
+  pieces: Numbered
   label: np.ndarray
   area: np.ndarray
 
@@ -52,6 +59,7 @@ def clean(
   *,
   min_area: int,
   fill_holes: bool,
+  each: Each = in_turn,
 ) -> Labels:
   """Fills holes, drops specks and numbers the cells.
 
@@ -59,56 +67,58 @@ def clean(
   hole stays a cell.
 
   Args:
-    labels: The cells; their array of pieces may be written over.
-    boxes: The blocks to look at one after another.
+    labels: The cells; what their pieces are kept in may be written over.
+    boxes: The blocks to look at, as `blocks.cut` makes them.
     new_labels: Makes an int32 (H, W) array of zeros; called at most once.
     min_area: Fewest pixels of a cell, counted after its holes are filled.
     fill_holes: Whether to fill the holes of each cell.
+    each: Looks at the blocks.
 
   Returns:
     The cells that are left, in their order before.
   """
-  before, occupied = labels.pieces, False
+  before, occupied = labels.pieces.image, False
   if fill_holes:
-    labels, occupied = _fill_holes(labels, boxes, new_labels())
+    labels, occupied = _fill_holes(labels, boxes, new_labels(), each)
   keep = labels.area[1:] >= min_area
   labels = labels.kept(keep)
   if occupied and not keep.all():  # Perhaps by specks that are now gone.
-    labels, _ = _fill_holes(labels, boxes, before)
+    labels, _ = _fill_holes(labels, boxes, before, each)
   return labels
 
 
 def _fill_holes(
-  labels: Labels, boxes: Sequence[Box], store: Array
+  labels: Labels, boxes: Sequence[Box], store: Array, each: Each
 ) -> tuple[Labels, bool]:
   """Gives background that touches one label and no border to that label.
 
   Regions of background become pieces, in `store`. Also returns whether holes
   are left, since other labels lie in them.
   """
-  seams, parts = Seams(store.shape), []
-  count, total = labels.area.size, 0
+  shape = labels.pieces.shape
 
-  def look(box: Box) -> tuple[np.ndarray, np.ndarray, 'Regions']:
+  def look(box: Box) -> tuple[Border, 'Regions']:
     framed = labels.framed(box, 1)
     # Regions connected by sides are complementary to background connected by
     # corners too: only then does a closed outline separate inside from outside.
     background, regions = ndimage.label(framed == 0, _EIGHT_CONNECTED)
-    measured = _measure(framed, background, regions, box, store.shape)
-    return framed[1:-1, 1:-1], background, measured
+    block, region = framed[1:-1, 1:-1], background[1:-1, 1:-1]
+    store[box.slices] = np.where(block > 0, block, -region)
+    measured = _measure(framed, background, regions, box, shape)
+    return border(box, background, shape), measured
 
-  for box, looked in zip(boxes, in_turn(look, boxes), strict=True):
-    block, background, measured = looked
-    seams.add(box, background, total)
+  seams, parts, offsets = Seams(), [], []
+  count, total = labels.area.size, 0
+  for along, measured in each(look, boxes):
+    seams.add(along, total)
     parts.append(measured)
-    region = background[1:-1, 1:-1] + np.int32(count + total - 1)
-    store[box.slices] = np.where(block > 0, block, region)
+    offsets.append(count + total - 1)
     total += measured.area.size
   united, sets = seams.sets(total)
   regions = Regions(*map(np.concatenate, zip(*parts, strict=True)))
   owner, area, occupied = _owners(regions, sets, united, labels.area)
   label = np.append(np.arange(count, dtype=np.int32), owner[sets])
-  return Labels(store, label, area), occupied
+  return Labels(Numbered(store, boxes[0].shape, offsets), label, area), occupied
 
 
 class Regions(NamedTuple):

@@ -8,15 +8,30 @@ block, in several threads; an image in memory is cut into strips.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
 from cellseg_jax.config import DecodingConfig
 from cellseg_jax.inference import ascent, components
-from cellseg_jax.inference.blocks import Array, Box, cut, in_turn, read_framed
+from cellseg_jax.inference.blocks import (
+  Array,
+  Box,
+  cut,
+  Each,
+  in_turn,
+  read_framed,
+  Readable,
+)
 from cellseg_jax.inference.cleanup import clean, Labels
-from cellseg_jax.inference.pieces import Found, PieceTable
+from cellseg_jax.inference.numbered import Numbered
+from cellseg_jax.inference.pieces import (
+  Found,
+  PieceTable,
+  summarize,
+  Summary,
+)
 
 # Rows of an image that one thread decodes: two cores took 0.7 times as long as
 # with the image in one piece.
@@ -75,11 +90,18 @@ class Cells(NamedTuple):
 
   Attributes:
     number: How many cells.
-    blocks: Each block with its labels, int32 (h, w), computed when asked for.
+    boxes: The blocks.
+    grown: Computes the labels of a block, int32 (h, w).
   """
 
   number: int
-  blocks: Iterator[tuple[Box, np.ndarray]]
+  boxes: Sequence[Box]
+  grown: Callable[[Box], np.ndarray]
+
+  @property
+  def blocks(self) -> Iterator[tuple[Box, np.ndarray]]:
+    """Each block with its labels, computed when asked for."""
+    return zip(self.boxes, in_turn(self.grown, self.boxes), strict=True)
 
 
 def decode(
@@ -119,11 +141,12 @@ def decode(
 
 
 def decode_blocks(
-  maps: Mapping[str, Array],
+  maps: Mapping[str, Readable],
   config: DecodingConfig,
   settings: Settings,
   block: tuple[int, int],
   new_labels: Callable[[], Array],
+  each: Each = in_turn,
 ) -> Cells:
   """Finds the cells of an image, looking at one block after another.
 
@@ -138,6 +161,7 @@ def decode_blocks(
     block: Height and width of a block.
     new_labels: Makes an int32 (H, W) array of zeros to keep labels in; called
       at most twice.
+    each: Looks at the blocks, and writes what those arrays keep of them.
 
   Returns:
     The cells.
@@ -148,25 +172,27 @@ def decode_blocks(
   shape = maps['foreground'].shape
   boxes = cut(shape, block)
   if not boxes:
-    return Cells(0, iter(()))
-  labels = _separate(maps, config.method, settings, boxes, new_labels())
+    return Cells(0, [], lambda box: np.zeros(box.shape, np.int32))
+  labels = _separate(maps, config.method, settings, boxes, new_labels(), each)
   labels = clean(
     labels,
     boxes,
     new_labels,
     min_area=config.min_area,
     fill_holes=config.fill_holes,
+    each=each,
   )
-  grown = in_turn(lambda box: labels.grown(box, config.rim), boxes)
-  return Cells(labels.area.size - 1, zip(boxes, grown, strict=True))
+  grown = functools.partial(labels.grown, rim=config.rim)
+  return Cells(labels.area.size - 1, boxes, grown)
 
 
 def _separate(
-  maps: Mapping[str, Array],
+  maps: Mapping[str, Readable],
   method: str,
   settings: Settings,
   boxes: Sequence[Box],
   store: Array,
+  each: Each,
 ) -> Labels:
   """Tells the cells apart and numbers them by their first pixels.
 
@@ -176,22 +202,26 @@ def _separate(
     settings: As for `decode`.
     boxes: The blocks.
     store: Where pieces are kept, int32 (H, W).
+    each: As for `decode_blocks`.
   """
   decoder = DECODERS[method]
-  pieces = PieceTable(store.shape)
+  shape = (store.shape[0], store.shape[1])
 
-  def look(box: Box) -> tuple[Found, Maps]:
+  def look(box: Box) -> Summary:
     framed = {name: read_framed(maps[name], box, 1) for name in decoder.maps}
     for name, values in framed.items():
       check_finite(name, values, box.top - 1, box.left - 1)
     found = decoder.find(framed, settings)
-    return found, {n: values[1:-1, 1:-1] for n, values in framed.items()}
+    store[box.slices] = -found.labels[1:-1, 1:-1]
+    inner = {n: values[1:-1, 1:-1] for n, values in framed.items()}
+    return summarize(box, found, inner, shape)
 
-  for box, looked in zip(boxes, in_turn(look, boxes), strict=True):
-    store[box.slices] = pieces.add(box, *looked)
+  pieces = PieceTable()
+  offsets = list(map(pieces.add, each(look, boxes)))
+  numbered = Numbered(store, boxes[0].shape, offsets)
   # Not every decoder has these two.
   depth, least = settings.get('depth', 0.0), settings.get('confidence', 0.0)
-  return Labels(store, *pieces.cells(depth, least))
+  return Labels(numbered, *pieces.cells(depth, least))
 
 
 def check_finite(

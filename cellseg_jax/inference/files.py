@@ -1,6 +1,6 @@
 """One image file: its pixels read, its cells found; see also `outputs`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import math
@@ -14,12 +14,11 @@ from cellseg_jax.images.frames import Frame
 from cellseg_jax.images.selection import select, Selection
 from cellseg_jax.images.source import open_image
 from cellseg_jax.inference import scale
-from cellseg_jax.inference.blocks import Array
+from cellseg_jax.inference.blocks import Array, Readable
 from cellseg_jax.inference.filters import filter_blocks, filter_labels, Filters
 from cellseg_jax.inference.large import scratch_images, segment_large_maps
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
-from cellseg_jax.inference.predict_large import Compute, compute_tiles
 
 # Pixels of the network's input above which an image is seen tile by tile.
 WHOLE = 2**22
@@ -71,7 +70,7 @@ class Found:
 
   labels: Array
   confidence: np.ndarray
-  probability: Array
+  probability: Readable
 
 
 @contextlib.contextmanager
@@ -103,13 +102,20 @@ def load(path: pathlib.Path, options: Options, channels: int) -> Loaded:
     return Loaded(path, frames, pixels, stack.pop_all())
 
 
-def fitted(model: Model, frame: Frame, options: Options) -> Model:
-  """Returns the model for a frame's scale, with the decoder asked for.
+def fitted(
+  model: Model, pixel_size: tuple[float, float] | None, options: Options
+) -> Model:
+  """Returns the model for frames of a scale, with the decoder asked for.
+
+  Args:
+    model: As `load_model` returns.
+    pixel_size: As of `Frame`.
+    options: The diameter of the cells, and the filters.
 
   Raises:
     ValueError: The scale is impossible.
   """
-  model = scale.fitted(model, options.diameter, frame.pixel_size)
+  model = scale.fitted(model, options.diameter, pixel_size)
   if options.filters.fill_holes:
     model = scale.with_holes_filled(model)
   return model
@@ -121,19 +127,8 @@ def is_small(model: Model, frame: Frame) -> bool:
   return pixels * model.config.data.resample**2 <= WHOLE
 
 
-def find(
-  model: Model,
-  loaded: Loaded,
-  options: Options,
-  compute: Callable[[int], Compute] = lambda number: compute_tiles,
-) -> list[Found]:
+def find(model: Model, loaded: Loaded, options: Options) -> list[Found]:
   """Finds the cells of every frame.
-
-  Args:
-    model: As `load_model` returns.
-    loaded: The file.
-    options: How.
-    compute: By a frame's number, what computes the tiles of a large one.
 
   Raises:
     ValueError: The image does not fit the model, or its scale is impossible.
@@ -142,17 +137,13 @@ def find(
   """
   frames = loaded.frames
   shape = (frames[0].shape[0], frames[0].shape[1])
-  model = fitted(model, frames[0], options)
-  if options.extras and math.prod(shape) > MOST_EXPORTED:
-    raise ValueError(
-      f'an image of {shape[0]}x{shape[1]} pixels is too large for '
-      f'{", ".join(options.extras)}; leave that out'
-    )
+  model = fitted(model, frames[0].pixel_size, options)
+  check_extras(shape, options)
   new_image = loaded.resources.enter_context(scratch_images(shape, None))
   whole = is_small(model, frames[0])
   held = count_pixels(frames) <= HELD
   found = []
-  for number, pixels in enumerate(loaded.pixels):
+  for pixels in loaded.pixels:
     if whole:
       one = _find_whole(model, np.asarray(pixels), options.filters)
       if not held:
@@ -163,16 +154,25 @@ def find(
         )
     else:
       labels, confidence, maps = segment_large_maps(
-        model,
-        pixels,
-        new_image(np.int32),
-        new_image=new_image,
-        compute=compute(number),
+        model, pixels, new_image(np.int32), new_image=new_image
       )
       confidence = filter_blocks(labels, confidence, options.filters)
       one = Found(labels, confidence, maps['foreground'])
     found.append(one)
   return found
+
+
+def check_extras(shape: tuple[int, int], options: Options) -> None:
+  """Refuses pictures and exports of what is too large for them.
+
+  Raises:
+    ValueError: There are more than `MOST_EXPORTED` pixels.
+  """
+  if options.extras and math.prod(shape) > MOST_EXPORTED:
+    raise ValueError(
+      f'an image of {shape[0]}x{shape[1]} pixels is too large for '
+      f'{", ".join(options.extras)}; leave that out'
+    )
 
 
 def count_pixels(frames: Sequence[Frame]) -> int:
@@ -186,6 +186,6 @@ def _find_whole(model: Model, pixels: np.ndarray, filters: Filters) -> Found:
   return Found(labels, confidence, maps['foreground'])
 
 
-def _on_disk(values: Array, scratch: Array) -> Array:
+def _on_disk(values: Readable, scratch: Array) -> Array:
   scratch[:, :] = values
   return scratch

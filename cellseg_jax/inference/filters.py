@@ -12,6 +12,7 @@ from cellseg_jax.images.labels import (
 )
 from cellseg_jax.inference.blocks import Array, cut
 from cellseg_jax.inference.cleanup import clean, Labels
+from cellseg_jax.inference.numbered import Numbered
 
 FRAGMENTS = ('keep', 'largest', 'split')
 
@@ -164,13 +165,13 @@ def _fill_and_drop(
   number = np.arange(count + 1, dtype=np.int32)
   area = np.bincount(cells.ravel(), minlength=count + 1)
   cleaned = clean(
-    Labels(cells.astype(np.int32), number, area),
+    Labels(Numbered(cells.astype(np.int32), cells.shape, [0]), number, area),
     cut(cells.shape, cells.shape),
     lambda: np.zeros(cells.shape, np.int32),
     min_area=max(filters.min_area, 1),
     fill_holes=filters.fill_holes,
   )
-  labels = np.take(cleaned.label, np.asarray(cleaned.pieces))
+  labels = np.take(cleaned.label, cleaned.pieces[:, :])
   inside = cells > 0
   before = np.zeros(count + 1, np.int32)
   before[labels[inside]] = cells[inside]

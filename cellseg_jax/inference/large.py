@@ -12,15 +12,19 @@ import numpy as np
 from cellseg_jax.config import DecodingConfig, STRIDE
 from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference import confidence as confidence_lib
-from cellseg_jax.inference.blocks import Array, Scratch
+from cellseg_jax.inference.blocks import (
+  Array,
+  Box,
+  Each,
+  in_turn,
+  OneAtATime,
+  Readable,
+  Scratch,
+)
 from cellseg_jax.inference.confidence import Totals
 from cellseg_jax.inference.decode import decode_blocks, DECODERS, Settings
 from cellseg_jax.inference.predict import Model
-from cellseg_jax.inference.predict_large import (
-  Compute,
-  compute_tiles,
-  predict_large,
-)
+from cellseg_jax.inference.predict_large import predict_large
 
 # Pixels of the network's input. Its receptive field reaches 360 pixels to every
 # side, so that no overlap worth its time makes maps equal to the whole's; but
@@ -94,7 +98,7 @@ def segment_large(
     >>> int(labels.max()) == confidence.size
     True
   """
-  _check_image(image.shape, model.config.data.channels)
+  check_image(image.shape, model.config.data.channels)
   if overlap <= 0 or overlap % STRIDE:
     raise ValueError(
       f'overlap must be a positive multiple of {STRIDE}, found {overlap}'
@@ -106,6 +110,7 @@ def segment_large(
   shape = (image.shape[0], image.shape[1])
   if out is not None:
     _check_out(out, shape)
+    out = OneAtATime(out)
   with scratch_images(shape, scratch) as new_image:
     out, confidence, _ = segment_large_maps(
       model,
@@ -117,7 +122,7 @@ def segment_large(
       new_image=new_image,
       progress=progress,
     )
-  return out, confidence
+  return out.array if isinstance(out, OneAtATime) else out, confidence
 
 
 def segment_large_maps(
@@ -130,20 +135,18 @@ def segment_large_maps(
   block: int = BLOCK,
   new_image: Callable[[type], Array],
   progress: Callable[[float], None] = lambda share: None,
-  compute: Compute = compute_tiles,
 ) -> tuple[Any, np.ndarray, dict[str, Array]]:
   """Finds the cells as `segment_large`, and returns what they were found in.
 
   Args:
     model: As for `segment_large`, as all that follow but the next.
     image: See there.
-    out: See there.
+    out: See there; blocks may be written at the same time.
     tile: See there.
     overlap: See there.
     block: See there.
     new_image: As `scratch_images` gives it.
     progress: See there.
-    compute: As for `predict_large`.
 
   Returns:
     As `segment_large`, and the maps by name, which last as long as the scratch.
@@ -151,28 +154,27 @@ def segment_large_maps(
   Raises:
     ValueError: As `segment_large`.
   """
-  _check_image(image.shape, model.config.data.channels)
-  config = model.config.decoding
-  # What the decoder and the confidence read.
-  wanted = {*DECODERS[config.method].maps, 'foreground', 'centre'}
-  maps = {
-    name: new_image(np.float32)
-    for name in map_names(model.config.model)
-    if name in wanted
-  }
+  check_image(image.shape, model.config.data.channels)
+  maps = {name: new_image(np.float32) for name in maps_read(model)}
   predict_large(
-    model,
-    image,
-    maps,
-    tile=tile,
-    overlap=overlap,
-    progress=progress,
-    compute=compute,
+    model, image, maps, tile=tile, overlap=overlap, progress=progress
   )
   out, confidence = decode_large(
-    maps, config, model.choices, out, block=block, new_image=new_image
+    maps,
+    model.config.decoding,
+    model.choices,
+    out,
+    block=block,
+    new_image=new_image,
   )
   return out, confidence, maps
+
+
+def maps_read(model: Model) -> list[str]:
+  """Names the maps that the decoder and the confidence read."""
+  method = model.config.decoding.method
+  wanted = {*DECODERS[method].maps, 'foreground', 'centre'}
+  return [name for name in map_names(model.config.model) if name in wanted]
 
 
 @contextlib.contextmanager
@@ -193,13 +195,14 @@ def scratch_images(
 
 
 def decode_large(
-  maps: Mapping[str, Array],
+  maps: Mapping[str, Readable],
   config: DecodingConfig,
   settings: Settings,
   out: Any,
   *,
   block: int,
   new_image: Callable[[type], Array],
+  each: Each = in_turn,
 ) -> tuple[Any, np.ndarray]:
   """Finds the cells in maps that need not fit in memory.
 
@@ -207,9 +210,10 @@ def decode_large(
     maps: By name, float (H, W), 0 to 1.
     config: As for `decode.decode`.
     settings: As for `decode.decode`.
-    out: As for `segment_large`.
+    out: As for `segment_large`; blocks may be written at the same time.
     block: As for `segment_large`.
     new_image: Makes an (H, W) array of zeros of a type to work in.
+    each: Looks at the blocks, and writes to those arrays.
 
   Returns:
     As `segment_large`.
@@ -221,7 +225,7 @@ def decode_large(
   if out is None:
     out = np.zeros(shape, np.int32)
   cells = decode_blocks(
-    maps, config, settings, (block, block), lambda: new_image(np.int32)
+    maps, config, settings, (block, block), lambda: new_image(np.int32), each
   )
   if cells.number > np.iinfo(out.dtype).max:
     raise ValueError(
@@ -229,32 +233,44 @@ def decode_large(
       'that were found; give one of uint32'
     )
   read = [name for name in ('foreground', 'centre') if name in maps]
-  totals = Totals(*np.zeros((3, cells.number)))
-  for box, labels in cells.blocks:
+
+  def finish(box: Box) -> tuple[int, Totals]:
+    labels = cells.grown(box)
     out[box.slices] = labels
-    _add(totals, labels, {name: maps[name][box.slices] for name in read})
+    return _totals(labels, {name: maps[name][box.slices] for name in read})
+
+  totals = Totals(*np.zeros((3, cells.number)))
+  for first, part in each(finish, cells.boxes):
+    there = slice(first, first + part.area.size)
+    totals.area[there] += part.area
+    totals.foreground[there] += part.foreground
+    np.maximum(totals.centre[there], part.centre, out=totals.centre[there])
   return out, confidence_lib.from_totals(totals)
 
 
-def _add(
-  totals: Totals, labels: np.ndarray, maps: Mapping[str, np.ndarray]
-) -> None:
-  """Adds the pixels of a block to the totals of all cells."""
+def _totals(
+  labels: np.ndarray, maps: Mapping[str, np.ndarray]
+) -> tuple[int, Totals]:
+  """Returns the totals of a block's cells, and the first's number, from 0."""
   if not labels.any():
-    return
+    return 0, Totals(*np.zeros((3, 0)))
   # Cells of a block have numbers not far apart.
-  first, last = int(labels[labels > 0].min()), int(labels.max())
-  part = confidence_lib.totals(
-    np.maximum(labels - first + 1, 0), maps, last - first + 1
+  first, last = int(labels[labels > 0].min()) - 1, int(labels.max())
+  return first, confidence_lib.totals(
+    np.maximum(labels - first, 0), maps, last - first
   )
-  cells = slice(first - 1, last)
-  totals.area[cells] += part.area
-  totals.foreground[cells] += part.foreground
-  np.maximum(totals.centre[cells], part.centre, out=totals.centre[cells])
 
 
-def _check_image(shape: tuple[int, ...], channels: int) -> None:
-  """Refuses images that a model of so many channels cannot take."""
+def check_image(shape: tuple[int, ...], channels: int) -> None:
+  """Refuses images that a model of so many channels cannot take.
+
+  Args:
+    shape: Of the image.
+    channels: Of the model.
+
+  Raises:
+    ValueError: They do not fit.
+  """
   found = shape[2] if len(shape) == 3 else 1
   if len(shape) in (2, 3) and min(shape[:2]) > 0 and found == channels:
     return

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellseg_jax.images.cells import columns, measure_cells
-from cellseg_jax.inference.blocks import Array, Box, cut, in_turn
+from cellseg_jax.inference.blocks import Array, Box, cut, Each, in_turn
 
 
 def measure_large(
@@ -19,6 +19,7 @@ def measure_large(
   frame: int = 0,
   pixel_size: tuple[float, float] | None = None,
   block: int = 2048,
+  each: Each = in_turn,
 ) -> dict[str, np.ndarray]:
   """Measures as `images.cells.measure_cells` does, a block at a time.
 
@@ -27,12 +28,13 @@ def measure_large(
 
   Args:
     labels: As for `measure_cells`, read by slices.
-    image: Intensities (H, W) or (H, W, C), read by slices.
+    image: Intensities (H, W) or (H, W, C), read by slices, by several threads.
     confidence: As for `measure_cells`.
     file: See there.
     frame: See there.
     pixel_size: See there.
     block: Side of the blocks, in pixels.
+    each: Measures the parts.
 
   Returns:
     As `measure_cells`, to float rounding.
@@ -41,22 +43,20 @@ def measure_large(
   values, bounds = _bounds(labels, boxes)
 
   def measure(window: _Window) -> dict[str, np.ndarray]:
-    part = np.where(
-      np.isin(window.labels, values[window.cells]), window.labels, 0
-    )
+    part, pixels = (np.asarray(a[window.box.slices]) for a in (labels, image))
     table = measure_cells(
-      part,
-      window.pixels,
+      np.where(np.isin(part, values[window.cells]), part, 0),
+      pixels,
       confidence[window.cells],
       file=file,
       frame=frame,
       pixel_size=pixel_size,
     )
-    _move(table, window.top, window.left, pixel_size)
+    _move(table, window.box, pixel_size)
     table['touches_border'] = _on_border(bounds[:, window.cells], labels.shape)
     return table
 
-  tables = list(in_turn(measure, _windows(labels, image, boxes, bounds)))
+  tables = list(each(measure, _windows(boxes, bounds)))
   if not tables:
     empty = np.zeros((1, 1, *image.shape[2:]), image.dtype)
     no_cell = np.zeros((1, 1), np.int32)
@@ -76,35 +76,28 @@ class _Window(NamedTuple):
   """A part of the image that holds some cells whole.
 
   Attributes:
-    cells: Which of all cells these are, bool (n,).
-    top: Its first row.
-    left: Its first column.
-    labels: Of its pixels, other cells' included.
-    pixels: Its intensities.
+    cells: Which of all cells these are, int64 (m,).
+    box: Where it lies.
   """
 
   cells: np.ndarray
-  top: int
-  left: int
-  labels: np.ndarray
-  pixels: np.ndarray
+  box: Box
 
 
-def _windows(
-  labels: Array, image: Any, boxes: Sequence[Box], bounds: np.ndarray
-) -> Iterator[_Window]:
-  """Reads, box by box, what the cells that begin there need."""
+def _windows(boxes: Sequence[Box], bounds: np.ndarray) -> Iterator[_Window]:
+  """Gives, box by box, what the cells that begin there need."""
   top, bottom, left, right = bounds
   for box in boxes:
     here = (top >= box.top) & (top < box.bottom)
     here &= (left >= box.left) & (left < box.right)
     if here.any():
-      first, start = int(top[here].min()), int(left[here].min())
-      window = np.s_[
-        first : int(bottom[here].max()), start : int(right[here].max())
-      ]
-      part, pixels = np.asarray(labels[window]), np.asarray(image[window])
-      yield _Window(here, first, start, part, pixels)
+      window = Box(
+        int(top[here].min()),
+        int(bottom[here].max()),
+        int(left[here].min()),
+        int(right[here].max()),
+      )
+      yield _Window(np.flatnonzero(here), window)
 
 
 def _on_border(bounds: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -143,15 +136,14 @@ def _bounds(labels: Array, boxes: list[Box]) -> tuple[np.ndarray, np.ndarray]:
 
 def _move(
   table: dict[str, np.ndarray],
-  top: int,
-  left: int,
+  window: Box,
   pixel_size: tuple[float, float] | None,
 ) -> None:
   """Turns places in a window into places in the image."""
   size = dict(zip('yx', pixel_size or (np.nan, np.nan), strict=True))
   for axis, offset, names in (
-    ('y', top, ('centroid_y', 'box_top', 'box_bottom')),
-    ('x', left, ('centroid_x', 'box_left', 'box_right')),
+    ('y', window.top, ('centroid_y', 'box_top', 'box_bottom')),
+    ('x', window.left, ('centroid_x', 'box_left', 'box_right')),
   ):
     for name in names:
       table[f'{name}_px'] = table[f'{name}_px'] + offset

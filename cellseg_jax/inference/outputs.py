@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -14,7 +15,7 @@ from cellseg_jax.images.inside import inside
 from cellseg_jax.images.label_files import FORMATS, write_label_file
 from cellseg_jax.images.selection import stack_axes
 from cellseg_jax.inference import scale
-from cellseg_jax.inference.blocks import Array
+from cellseg_jax.inference.blocks import Array, Each, in_turn
 from cellseg_jax.inference.files import count_pixels, Found, Loaded, Options
 from cellseg_jax.inference.large_table import measure_large
 
@@ -57,6 +58,7 @@ def write(
   name: str,
   options: Options,
   expected: float,
+  each: Each = in_turn,
 ) -> Written:
   """Writes all that is made of a file, or nothing.
 
@@ -68,6 +70,7 @@ def write(
     options: What to write.
     expected: Diameter in pixels of the median cell as the model knows it; 0
       where that is not known.
+    each: Measures the parts of a large image.
 
   Raises:
     OSError: A file cannot be written.
@@ -75,7 +78,7 @@ def write(
   """
   outputs: list[str] = []
   try:
-    measured = _write_all(loaded, found, out, name, options, outputs)
+    measured = _write_all(loaded, found, out, name, options, outputs, each)
   except BaseException:
     for path in outputs:  # Those of a file that failed are not to be found.
       (out / path).unlink(missing_ok=True)
@@ -98,6 +101,7 @@ def _write_all(
   name: str,
   options: Options,
   outputs: list[str],
+  each: Each,
 ) -> list[dict[str, np.ndarray]]:
   """Writes as `write`; notes in `outputs` what there is, returns the tables."""
   frames = loaded.frames
@@ -108,7 +112,7 @@ def _write_all(
     measure: Any = (
       cells_lib.measure_cells
       if isinstance(one.labels, np.ndarray)
-      else measure_large
+      else functools.partial(measure_large, each=each)
     )
     table = measure(
       one.labels,

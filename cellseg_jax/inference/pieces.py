@@ -9,7 +9,12 @@ from cellseg_jax.inference import confidence as confidence_lib
 from cellseg_jax.inference.blocks import Box
 from cellseg_jax.inference.confidence import Totals
 from cellseg_jax.inference.relief import merge, Relief, unite
-from cellseg_jax.inference.seams import place_in_image, Seams
+from cellseg_jax.inference.seams import (
+  Border,
+  border,
+  place_in_image,
+  Seams,
+)
 
 
 class Found(NamedTuple):
@@ -28,44 +33,79 @@ class Found(NamedTuple):
   number: int
 
 
+class Summary(NamedTuple):
+  """What is to be known of a block's n pieces to join them with the others.
+
+  Attributes:
+    number: n.
+    border: Those along the block's border.
+    first: Place of each piece's first pixel in the flat image, int64 (n,).
+    totals: What their confidence is computed from.
+    relief: As of `Found`, with places in the flat image.
+  """
+
+  number: int
+  border: Border
+  first: np.ndarray
+  totals: Totals
+  relief: Relief | None
+
+
+def summarize(
+  box: Box,
+  found: Found,
+  maps: Mapping[str, np.ndarray],
+  shape: tuple[int, int],
+) -> Summary:
+  """Sums up the pieces of a block.
+
+  Args:
+    box: The block.
+    found: Its pieces.
+    maps: Those that the confidence is computed from, float (h, w).
+    shape: Height and width of the image.
+  """
+  first = first_pixels(found.labels, found.number)
+  relief = found.relief
+  if relief is not None:
+    summit = place_in_image(relief.summit, box, shape[1])
+    relief = relief._replace(summit=summit)
+  return Summary(
+    found.number,
+    border(box, found.labels, shape),
+    place_in_image(first, box, shape[1]),
+    confidence_lib.totals(found.labels[1:-1, 1:-1], maps, found.number),
+    relief,
+  )
+
+
 class PieceTable:
   """Gathers the pieces of all blocks and joins them to cells."""
 
-  def __init__(self, shape: tuple[int, int]) -> None:
-    self._width = shape[1]
-    self._seams = Seams(shape)
+  def __init__(self) -> None:
+    self._seams = Seams()
     self._count = 0
     self._first: list[np.ndarray] = []
     self._totals: list[Totals] = []
     self._reliefs: list[Relief] = []
 
-  def add(
-    self, box: Box, found: Found, maps: Mapping[str, np.ndarray]
-  ) -> np.ndarray:
+  def add(self, pieces: Summary) -> int:
     """Adds the pieces of a block.
 
-    Args:
-      box: The block.
-      found: Its pieces.
-      maps: Those that the confidence is computed from, float (h, w).
-
     Returns:
-      The block's pieces as they are called from now on: int32 (h, w), from 1;
-      0 is background.
+      How many there were before; from now on its n-th piece is so many plus n.
     """
-    offset, inner = self._count, found.labels[1:-1, 1:-1]
-    self._count += found.number
-    self._seams.add(box, found.labels, offset)
-    first = first_pixels(found.labels, found.number)
-    self._first.append(place_in_image(first, box, self._width))
-    self._totals.append(confidence_lib.totals(inner, maps, found.number))
-    if found.relief is not None:
-      height, summit, one, other, low = found.relief
-      summit = place_in_image(summit, box, self._width)
+    offset = self._count
+    self._count += pieces.number
+    self._seams.add(pieces.border, offset)
+    self._first.append(pieces.first)
+    self._totals.append(pieces.totals)
+    if pieces.relief is not None:
+      height, summit, one, other, low = pieces.relief
       self._reliefs.append(
         Relief(height, summit, one + offset, other + offset, low)
       )
-    return np.where(inner > 0, inner + np.int32(offset), 0)
+    return offset
 
   def cells(self, depth: float, least: float) -> tuple[np.ndarray, np.ndarray]:
     """Joins the pieces.

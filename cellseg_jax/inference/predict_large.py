@@ -1,6 +1,6 @@
 """The maps of a large image, tile by tile, in bounded memory."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import functools
 import itertools
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from cellseg_jax.images import normalize
 from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference import tiling
-from cellseg_jax.inference.blocks import Array, Box, cut, in_turn
+from cellseg_jax.inference.blocks import Array, Box, cut, Each, in_turn
 from cellseg_jax.inference.predict import mean_over_members, Model
 from cellseg_jax.model import fcn
 
@@ -63,40 +63,25 @@ ALL_TURNS = tuple(
 )
 
 
-Limits = tuple[jax.Array, jax.Array]
-Spans = tuple[tiling.Span, tiling.Span]
-# Computes tiles of an image, as `compute_tiles`.
-Compute = Callable[
-  [Model, Any, Turn, Limits, Sequence[Spans]], Iterator[tuple[Box, np.ndarray]]
-]
+Limits = tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]
 
 
-def compute_tile(
-  model: Model, image: Any, turn: Turn, limits: Limits, spans: Spans
-) -> tuple[Box, np.ndarray]:
-  """Returns where a tile's window lies, and the tile's share of its maps.
+class Tile(NamedTuple):
+  """A part of an image that the network looks at.
 
-  Args:
-    model: As `load_model` returns.
-    image: As for `segment_large`.
-    turn: How to look at it.
-    limits: Lowest intensity and range, float32 (C,).
-    spans: The tile's rows and columns.
+  Attributes:
+    turn: How it looks at it.
+    limits: Lowest intensity and range of the whole image, float32 (C,).
+    rows: The tile along the rows of the turned image.
+    columns: The tile along its columns.
+    place: Where in the image the tile's window lies.
   """
-  return _compute_tile(model, limits, _read_tile(image, turn, spans))
 
-
-def compute_tiles(
-  model: Model,
-  image: Any,
-  turn: Turn,
-  limits: Limits,
-  tiles: Sequence[Spans],
-) -> Iterator[tuple[Box, np.ndarray]]:
-  """Computes tiles in order, as `compute_tile`; the next is read meanwhile."""
-  read = functools.partial(_read_tile, image, turn)
-  compute = functools.partial(_compute_tile, model, limits)
-  return in_turn(compute, in_turn(read, tiles, 1), 1)
+  turn: Turn
+  limits: Limits
+  rows: tiling.Span
+  columns: tiling.Span
+  place: Box
 
 
 def predict_large(
@@ -107,7 +92,6 @@ def predict_large(
   tile: int,
   overlap: int,
   progress: Callable[[float], None],
-  compute: Compute = compute_tiles,
 ) -> None:
   """Computes maps of an image tile by tile.
 
@@ -121,15 +105,41 @@ def predict_large(
     tile: As for `segment_large`.
     overlap: As for `segment_large`.
     progress: Called with the share that is done, 0 to 1, after every tile.
-    compute: Computes the tiles; in order, since sums depend on it.
 
   Raises:
     ValueError: The image holds NaN or infinite pixels.
   """
-  turns = ALL_TURNS if model.config.decoding.turns else (Turn(),)
   names = map_names(model.config.model)
-  for number, turn in enumerate(turns):
-    limits = intensity_range(model, image, turn)
+  tiles = tiles_of(model, image, tile=tile, overlap=overlap)
+  # While one tile is computed, the next is read and the last one written.
+  windows = in_turn(functools.partial(read_tile, image), tiles, 1)
+  compute = functools.partial(_compute_next, model)
+  shares = in_turn(compute, zip(tiles, windows, strict=True), 1)
+  for done, (one, share) in enumerate(zip(tiles, shares, strict=True), 1):
+    for name, whole in maps.items():
+      whole[one.place.slices] += share[..., names.index(name)]
+    progress(done / len(tiles))
+
+
+def tiles_of(
+  model: Model, image: Any, *, tile: int, overlap: int, each: Each = map
+) -> list[Tile]:
+  """Lays tiles over an image, all of which is read for its intensities.
+
+  Args:
+    model: As `load_model` returns.
+    image: As for `segment_large`.
+    tile: As for `segment_large`.
+    overlap: As for `segment_large`.
+    each: Reads the blocks.
+
+  Raises:
+    ValueError: The image holds NaN or infinite pixels.
+  """
+  tiles = []
+  for turn in _turns(model):
+    low, span = intensity_range(model, image, turn, each)
+    limits = np.asarray(low), np.asarray(span)
     size = turn.size(image.shape)
     small = normalize.resampled_shape(size, model.config.data.resample)
     rows, columns = (
@@ -138,43 +148,48 @@ def predict_large(
       )
       for sides in zip(size, small, strict=True)
     )
-    tiles = list(itertools.product(rows, columns))
-    # While one tile is computed, the next is read and the last one written.
-    computed = compute(model, image, turn, limits, tiles)
-    for done, (place, found) in enumerate(computed, 1):
-      found = turn.back(found) / len(turns)
-      for name, whole in maps.items():
-        whole[place.slices] += found[..., names.index(name)]
-      progress((number + done / len(tiles)) / len(turns))
+    for spans in itertools.product(rows, columns):
+      place = turn.box(_window(*spans), image.shape)
+      tiles.append(Tile(turn, limits, *spans, place))
+  return tiles
 
 
-class _Tile(NamedTuple):
-  """A tile with the pixels of its window, and where in the image these lie."""
-
-  rows: tiling.Span
-  columns: tiling.Span
-  place: Box
-  pixels: np.ndarray
+def read_tile(image: Any, tile: Tile) -> np.ndarray:
+  """Reads a tile's window: turned raw intensities, float32 (N, O, C)."""
+  return tile.turn.forth(read_block(image, tile.place))
 
 
-def _read_tile(image: Any, turn: Turn, spans: Spans) -> _Tile:
-  rows, columns = spans
-  window = Box(
+def compute_tile(model: Model, tile: Tile, window: np.ndarray) -> np.ndarray:
+  """Computes what a tile adds to the maps where its window lies.
+
+  Args:
+    model: As `load_model` returns.
+    tile: The tile.
+    window: As `read_tile` returns.
+
+  Returns:
+    float32 (h, w, M).
+  """
+  rows, columns = tile.rows[1:], tile.columns[1:]
+  maps = np.asarray(_tile_maps(model, window, tile.limits, rows, columns))
+  return tile.turn.back(maps) / len(_turns(model))
+
+
+def _compute_next(model: Model, read: tuple[Tile, np.ndarray]) -> np.ndarray:
+  return compute_tile(model, *read)
+
+
+def _turns(model: Model) -> tuple[Turn, ...]:
+  return ALL_TURNS if model.config.decoding.turns else (Turn(),)
+
+
+def _window(rows: tiling.Span, columns: tiling.Span) -> Box:
+  return Box(
     rows.first,
     rows.first + rows.blend.size,
     columns.first,
     columns.first + columns.blend.size,
   )
-  place = turn.box(window, image.shape)
-  return _Tile(rows, columns, place, turn.forth(read_block(image, place)))
-
-
-def _compute_tile(
-  model: Model, limits: Limits, tile: _Tile
-) -> tuple[Box, np.ndarray]:
-  """Returns where a tile's window lies, and the tile's share of its maps."""
-  maps = _tile_maps(model, tile.pixels, limits, tile.rows[1:], tile.columns[1:])
-  return tile.place, np.asarray(maps)
 
 
 def read_block(image: Any, box: Box) -> np.ndarray:
@@ -195,7 +210,9 @@ def read_block(image: Any, box: Box) -> np.ndarray:
   return block
 
 
-def intensity_range(model: Model, image: Any, turn: Turn) -> Limits:
+def intensity_range(
+  model: Model, image: Any, turn: Turn, each: Each = map
+) -> Limits:
   """Finds what `normalize.intensity_range` finds, reading block by block.
 
   So that normalisation is that of the whole image, in every tile. All of the
@@ -205,6 +222,7 @@ def intensity_range(model: Model, image: Any, turn: Turn) -> Limits:
     model: As `load_model` returns.
     image: As for `segment_large`.
     turn: How to look at it.
+    each: Reads the blocks.
 
   Raises:
     ValueError: The image holds NaN or infinite pixels.
@@ -215,19 +233,27 @@ def intensity_range(model: Model, image: Any, turn: Turn) -> Limits:
   rows, columns = -(-height // stride), -(-width // stride)
   following = -(-(width - 1) // stride)
   grids = np.zeros((2, rows, columns, model.config.data.channels), np.float32)
-  for box in cut((height, width), (_BLOCK, _BLOCK)):
-    # With the pixel that follows the last one.
-    right = min(box.right + 1, width)
-    place = turn.box(box._replace(right=right), image.shape)
-    block = turn.forth(read_block(image, place))
-    y, x = -box.top % stride, -box.left % stride
-    for grid, part in (
-      (grids[0], block[y::stride, x : box.shape[1] : stride]),
-      (grids[1], block[y::stride, x + 1 :: stride]),
-    ):
-      top, left = -(-box.top // stride), -(-box.left // stride)
+  sample = functools.partial(_sample, image, turn, stride)
+  boxes = cut((height, width), (_BLOCK, _BLOCK))
+  for box, parts in zip(boxes, each(sample, boxes), strict=True):
+    top, left = -(-box.top // stride), -(-box.left // stride)
+    for grid, part in zip(grids, parts, strict=True):
       grid[top:, left:][: part.shape[0], : part.shape[1]] = part
   return _range_of_sample(grids[0], grids[1, :, :following], config)
+
+
+def _sample(
+  image: Any, turn: Turn, stride: int, box: Box
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns every `stride`-th pixel of a block, and those that follow them."""
+  _, width = turn.size(image.shape)
+  # With the pixel that follows the last one.
+  right = min(box.right + 1, width)
+  place = turn.box(box._replace(right=right), image.shape)
+  block = turn.forth(read_block(image, place))
+  y, x = -box.top % stride, -box.left % stride
+  sampled = block[y::stride, x : box.shape[1] : stride]
+  return sampled.copy(), block[y::stride, x + 1 :: stride].copy()
 
 
 _range_of_sample = functools.partial(jax.jit, static_argnums=2)(

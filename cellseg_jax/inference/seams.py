@@ -5,38 +5,68 @@ frame belong to the neighbouring blocks, too: what two blocks call one pixel is
 one piece.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import sparse
 
 from cellseg_jax.inference.blocks import Box
 
 
+class Border(NamedTuple):
+  """The pieces along a block's border.
+
+  Attributes:
+    edge: Places in the flat image of the block's outermost pixels that are of a
+      piece, and the piece of each, from 0; int64 (n,) each.
+    frame: The same of the pixels around the block.
+  """
+
+  edge: tuple[np.ndarray, np.ndarray]
+  frame: tuple[np.ndarray, np.ndarray]
+
+
+def border(box: Box, labels: np.ndarray, shape: tuple[int, int]) -> Border:
+  """Looks along a block's border.
+
+  Args:
+    box: The block.
+    labels: int32 (h + 2, w + 2), with the frame; 0 is none, 1 to n are the
+      block's pieces.
+    shape: Height and width of the image.
+  """
+  framed = Box(box.top - 1, box.bottom + 1, box.left - 1, box.right + 1)
+
+  def along(ring: Box) -> tuple[np.ndarray, np.ndarray]:
+    y, x = _outline(ring)
+    inside = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
+    y, x = y[inside], x[inside]
+    found = labels[y - framed.top, x - framed.left].astype(np.int64)
+    places = y * shape[1] + x
+    return places[found > 0], found[found > 0] - 1
+
+  return Border(along(box), along(framed))
+
+
 class Seams:
   """Finds out which pieces of different blocks are one."""
 
-  def __init__(self, shape: tuple[int, int]) -> None:
-    self._shape = shape
+  def __init__(self) -> None:
     self._edges: list[tuple[np.ndarray, np.ndarray]] = []
     self._frames: list[tuple[np.ndarray, np.ndarray]] = []
 
-  def add(self, box: Box, labels: np.ndarray, offset: int) -> None:
-    """Takes note of the pieces along a block's border.
+  def add(self, border: Border, offset: int) -> None:
+    """Takes note of a block's border.
 
     Args:
-      box: The block.
-      labels: int32 (h + 2, w + 2), with the frame; 0 is none, 1 to n are the
-        block's pieces.
+      border: As `border` returns.
       offset: Pieces in the blocks before.
     """
-    framed = Box(box.top - 1, box.bottom + 1, box.left - 1, box.right + 1)
-    for noted, ring in ((self._edges, box), (self._frames, framed)):
-      y, x = _outline(ring)
-      inside = (y >= 0) & (y < self._shape[0]) & (x >= 0)
-      inside &= x < self._shape[1]
-      y, x = y[inside], x[inside]
-      found = labels[y - framed.top, x - framed.left].astype(np.int64)
-      places = y * self._shape[1] + x
-      noted.append((places[found > 0], found[found > 0] - 1 + offset))
+    for noted, (places, pieces) in (
+      (self._edges, border.edge),
+      (self._frames, border.frame),
+    ):
+      noted.append((places, pieces + offset))
 
   def sets(self, count: int) -> tuple[int, np.ndarray]:
     """Unites the pieces that share a pixel.

@@ -20,6 +20,7 @@ from tiny_sets import cells
 import zarr
 
 from cellseg_jax.cli import main
+from cellseg_jax.cluster import connect
 from cellseg_jax.config import Config
 from cellseg_jax.images import label_files
 from cellseg_jax.inference import files, load, predict, predict_large
@@ -463,6 +464,8 @@ def test_a_full_disk_is_a_reason_and_leaves_no_half_file(
     (['images', '--axes', 'YXQ'], 'axes'),
     (['images', '--z', 'first'], "'first'"),
     (['images', '--diameter', '-3'], '--diameter must be positive'),
+    (['images', '--dask', 'nowhere'], 'address of a scheduler .* nowhere'),
+    (['images', '--dask', '127.0.0.1:1'], 'no cluster at 127.0.0.1:1'),
     (['images', '--min-area', '9', '--max-area', '5'], 'no cell would be left'),
   ],
 )
@@ -472,6 +475,7 @@ def test_what_cannot_be_begun_is_refused(
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'more' / 'empty').mkdir(parents=True)
   shutil.copy(images / 'a.tif', tmp_path / 'more')
+  monkeypatch.setattr(connect, '_SECONDS', 0.2)
   code, stdout, stderr = segment(*arguments)
   assert (code, stdout) == (2, '')
   assert stderr.startswith('error: ')

@@ -1,5 +1,6 @@
 """What `--dask` takes, and what it says of what it cannot take."""
 
+import os
 import socket
 import sys
 
@@ -31,6 +32,21 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
       connect.connected(address, nothing),
     ):
       pass
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs /proc')
+def test_a_thread_that_ends_meanwhile_is_passed_over(monkeypatch):
+  moved = []
+
+  def move(thread, cores):
+    if thread == 1:
+      raise ProcessLookupError
+    moved.append((thread, cores))
+
+  monkeypatch.setattr(os, 'listdir', lambda folder: ['1', '2'])
+  monkeypatch.setattr(os, 'sched_setaffinity', move)
+  connect._keep_to({0})
+  assert moved == [(2, {0})]
 
 
 def test_without_dask_the_extra_is_named(monkeypatch):

@@ -42,6 +42,12 @@ def areas(labels):
   return np.array([(labels == value).sum() for value in values(labels)])
 
 
+@pytest.mark.parametrize('shape', [(0, 5), (5, 0), (0, 0)])
+def test_an_empty_image_stays_one(shape):
+  labels = np.zeros(shape, np.int32)
+  assert filtered(labels)[0].shape == shape
+
+
 @pytest.mark.parametrize('name', SCENES)
 def test_nothing_is_changed_unasked(name):
   labels = SCENES[name]
