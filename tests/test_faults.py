@@ -20,6 +20,7 @@ from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.images import formats
 from cellseg_jax.training import feed, loop, manifest, replay, results
 from cellseg_jax.training.provenance import ProvenanceError
+from cellseg_jax.training.updates import TrainingError
 
 
 @pytest.fixture(scope='module')
@@ -156,7 +157,7 @@ def test_a_run_that_only_skips_ends_and_names_the_image(
     training__most_skipped=2,
   )
   config = config_flag.parse(arguments[1:], 'quickstart').config
-  with pytest.raises(loop.TrainingError) as error:
+  with pytest.raises(TrainingError) as error:
     loop.train(config, workdir)
   said = str(error.value)
   assert 'of 3 updates in a row was not finite, at step ' in said

@@ -15,8 +15,9 @@ DEFAULT = 'cells'
 CONFIG = """
 Takes the --config flags of cellseg train (default: cells). Each run lies in a
 folder of its own below --out; the same command goes on where it was stopped,
-and makes no finished run again. Runs are made one after another;
---config.training.steps says how long each is.
+and makes no finished run again. On a single GPU runs that can be are made
+together, elsewhere one after another; --config.training.steps says how long
+each is.
 """
 
 
@@ -52,14 +53,14 @@ def main(
     return 2
   process.prepare()
   # Imported late: the flags are checked before the seconds this takes.
-  from cellseg_jax.training import interrupts, loop
+  from cellseg_jax.training import interrupts, loop, updates
 
   try:
     print(study(config, pathlib.Path(out.value)))
   except loop.BAD_INPUT as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  except loop.TrainingError as error:
+  except updates.TrainingError as error:
     print(f'error: {error}', file=sys.stderr)
     return 3
   except interrupts.Interrupted as interrupted:

@@ -37,10 +37,10 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
   process.prepare(config.training.deterministic)
   # Imported late: the flags are checked before the seconds this takes.
   from cellseg_jax.report.run import write_report
-  from cellseg_jax.training import interrupts, loop, parallel, replay
+  from cellseg_jax.training import interrupts, loop, parallel, replay, updates
 
   # What all processes of a run raise at the same moment.
-  together = parallel.Refused, loop.TrainingError, interrupts.Interrupted
+  together = parallel.Refused, updates.TrainingError, interrupts.Interrupted
   try:
     if processes:
       parallel.join(*processes)
@@ -66,14 +66,14 @@ def _explain(error: Exception, several: bool) -> int:
   """
   import jax
 
-  from cellseg_jax.training import interrupts, loop
+  from cellseg_jax.training import interrupts, loop, updates
 
   if isinstance(error, interrupts.Interrupted):
     print(error, file=sys.stderr)
     return error.exit_code
-  if isinstance(error, (loop.TrainingError, *loop.BAD_INPUT)):
+  if isinstance(error, (updates.TrainingError, *loop.BAD_INPUT)):
     print(f'error: {error}', file=sys.stderr)
-    return 3 if isinstance(error, loop.TrainingError) else 2
+    return 3 if isinstance(error, updates.TrainingError) else 2
   if not several:
     raise error
   if isinstance(error, jax.errors.JaxRuntimeError):

@@ -23,7 +23,8 @@ class Layout:
     bounds: float32 (N,), rising to 1: an image's share of the crops is the step
       from the bound before it to its own. Summed on the host: devices may
       differ in the last bit.
-    cells: int32 (K, 3), image, row and column of a pixel of every cell.
+    cells: int32 (K, 3), image, row and column of a pixel of every cell; -1 in
+      rows at the end that stand for none.
   """
 
   sizes: jax.Array | np.ndarray
@@ -105,13 +106,38 @@ def make_layout(sizes: np.ndarray, cells: Sequence[np.ndarray]) -> Layout:
   Returns:
     A `Layout` of host arrays; each image gives crops in proportion to its area.
   """
-  areas = sizes.prod(1, dtype=np.float64).cumsum()
   found = np.concatenate(
     [np.insert(of, 0, image, axis=1) for image, of in enumerate(cells)]
   )
   if not len(found):
     found = np.zeros((1, 3), np.int32)
-  return Layout(sizes, (areas / areas[-1]).astype(np.float32), found)
+  return Layout(sizes, _bounds(sizes.prod(1, dtype=np.float64)), found)
+
+
+def layout_of_some(layout: Layout, chosen: np.ndarray) -> Layout:
+  """Leaves all crops to some of the images, as if the others were not there.
+
+  Args:
+    layout: Of all images, host arrays.
+    chosen: bool (N,), which of them; one at least has a cell.
+
+  Returns:
+    A `Layout` of arrays of the same shapes. But for the images' numbers, what
+    is drawn by it is what is drawn by that of the chosen ones alone.
+  """
+  areas = layout.sizes.prod(1, dtype=np.float64)
+  # An image whose bound is the one before it is never drawn.
+  bounds = _bounds(np.where(chosen, areas, 0))
+  own = layout.cells[chosen[layout.cells[:, 0]]]
+  cells = np.full_like(layout.cells, -1)
+  cells[: len(own)] = own
+  return Layout(layout.sizes, bounds, cells)
+
+
+def _bounds(areas: np.ndarray) -> np.ndarray:
+  """Returns the bounds of a `Layout` for areas, float64 (N,)."""
+  reached = areas.cumsum()
+  return (reached / reached[-1]).astype(np.float32)
 
 
 def network_sizes(

@@ -16,8 +16,8 @@ from cellseg_jax.inference.predict import Model
 from cellseg_jax.studies.runs import (
   check_data,
   config_of_run,
+  make_runs,
   resolve_once,
-  run_once,
   with_cells,
 )
 
@@ -72,14 +72,13 @@ def leave_one_out(config: Config, out: pathlib.Path) -> list[HeldOut]:
   check_data(out, splits)
   config = resolve_once(config, images, splits.pixel_size)
   names = [image.name for image in splits.train]
-  models = []
+  runs = {}
   for image in images:
     others = [name for name in names if name != image.name]
     run = config_of_run(config, others, config.training.seed)
-    workdir = out / FOLDS / image.name
-    run_once(run, workdir)
-    models.append(load_model(workdir))
-  return _look(config, images, models)
+    runs[out / FOLDS / image.name] = run
+  make_runs(runs, splits.train)
+  return _look(config, images, [load_model(workdir) for workdir in runs])
 
 
 def _look(

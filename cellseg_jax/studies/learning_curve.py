@@ -15,8 +15,8 @@ from cellseg_jax.studies import curve, figures, tables
 from cellseg_jax.studies.runs import (
   check_data,
   config_of_run,
+  make_runs,
   resolve_once,
-  run_once,
   with_cells,
 )
 from cellseg_jax.training.results import read_evaluation
@@ -52,10 +52,21 @@ def learning_curve(
   splits = dataclasses.replace(splits, train=tuple(with_cells(splits.train)))
   _check(splits, numbers, config)
   check_data(out, splits)
-  runs = [
-    _run(config, splits, chosen, seed, out)
+  drawn = {
+    out / 'runs' / f'images{number}-seed{seed}': (seed, chosen)
     for seed in range(seeds)
-    for chosen in subsets(splits, numbers, seed).values()
+    for number, chosen in subsets(splits, numbers, seed).items()
+  }
+  make_runs(
+    {
+      workdir: _config_of(config, splits, chosen, seed)
+      for workdir, (seed, chosen) in drawn.items()
+    },
+    splits.train,
+  )
+  runs = [
+    _row(workdir, splits, chosen, seed)
+    for workdir, (seed, chosen) in drawn.items()
   ]
   report = {
     'steps': config.training.steps,
@@ -71,20 +82,20 @@ def learning_curve(
   return report
 
 
-def _run(
-  config: Config,
-  splits: Splits,
-  chosen: Sequence[str],
-  seed: int,
-  out: pathlib.Path,
-) -> dict[str, Any]:
-  """Trains on the chosen images; returns a row of the table."""
+def _config_of(
+  config: Config, splits: Splits, chosen: Sequence[str], seed: int
+) -> Config:
+  """Returns the config of the run on the chosen images."""
   images = [image for image in splits.train if image.name in chosen]
   resolved = resolve_once(config, images, splits.pixel_size)
-  workdir = out / 'runs' / f'images{len(chosen)}-seed{seed}'
-  run_once(
-    config_of_run(resolved, chosen, config.training.seed + seed), workdir
-  )
+  return config_of_run(resolved, chosen, config.training.seed + seed)
+
+
+def _row(
+  workdir: pathlib.Path, splits: Splits, chosen: Sequence[str], seed: int
+) -> dict[str, Any]:
+  """Returns the row of the table that tells of a run."""
+  images = [image for image in splits.train if image.name in chosen]
   evaluation = read_evaluation(workdir / 'evaluation.json')['validation']
   return {
     'images': len(images),

@@ -1,10 +1,11 @@
 """The training runs of a study: each in a folder of its own, none made twice.
 
-They are made one after another. A study that was stopped goes on with the run
-that it was at, from that run's last checkpoint.
+On CPUs they are made one after another, on a GPU together where they can be. A
+study that was stopped goes on with the runs that it was at, from their last
+checkpoints.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 import pathlib
 
@@ -17,6 +18,11 @@ from cellseg_jax.training.loop import train
 from cellseg_jax.training.provenance import check_config
 from cellseg_jax.training.resolve import resolve
 from cellseg_jax.training.results import read_evaluation
+from cellseg_jax.training.together import (
+  groups,
+  is_worthwhile,
+  train_together,
+)
 
 
 def check_data(out: pathlib.Path, splits: Splits) -> None:
@@ -73,19 +79,41 @@ def config_of_run(config: Config, names: Sequence[str], seed: int) -> Config:
   )
 
 
-def run_once(config: Config, workdir: pathlib.Path) -> None:
-  """Makes a run, goes on with it, or leaves it where it is finished.
+def make_runs(
+  configs: Mapping[pathlib.Path, Config],
+  images: Sequence[LabelledImage],
+  together: bool | None = None,
+) -> None:
+  """Makes runs, goes on with them, or leaves them where they are finished.
 
   Args:
-    config: As `config_of_run` returns.
-    workdir: Its folder.
+    configs: By folder; as `config_of_run` returns.
+    images: Of the set, the runs' among them; whole.
+    together: Whether runs that can be made as one program are; None: where
+      `is_worthwhile` says so.
 
   Raises:
     ConfigError, LabelError, TrainingError, Interrupted: As `train`.
   """
-  check_config(workdir, config)
+  for workdir, config in configs.items():
+    check_config(workdir, config)
+  left = {
+    workdir: config
+    for workdir, config in configs.items()
+    if not _is_finished(workdir, config)
+  }
+  if together is None:
+    together = all(map(is_worthwhile, left.values()))
+  alone = [[workdir] for workdir in left]
+  for workdirs in groups(left, images) if together else alone:
+    print(f'Run {", ".join(map(str, workdirs))}', flush=True)
+    if len(workdirs) == 1:
+      train(left[workdirs[0]], workdirs[0])
+    else:
+      train_together({workdir: left[workdir] for workdir in workdirs}, images)
+
+
+def _is_finished(workdir: pathlib.Path, config: Config) -> bool:
   done = read_evaluation(workdir / 'evaluation.json').get('step', 0)
   # The figures are drawn last, once the checkpoint is saved.
-  if done < config.training.steps or not any(workdir.glob('figures/*')):
-    print(f'Run {workdir}', flush=True)
-    train(config, workdir)
+  return done >= config.training.steps and any(workdir.glob('figures/*'))

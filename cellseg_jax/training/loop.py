@@ -1,54 +1,35 @@
 """The training run: from a config and a folder to a trained model."""
 
-from collections.abc import Iterator
 import contextlib
-import functools
-import math
 import pathlib
-import time
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import numpy as np
 import optax
 
 from cellseg_jax import serialization
 from cellseg_jax.config import Config, ConfigError
-from cellseg_jax.datasets.load import load, Splits
+from cellseg_jax.datasets.load import load
 from cellseg_jax.datasets.survey import survey
 from cellseg_jax.images.formats import ImageFileError
 from cellseg_jax.images.inside import OutsideError
 from cellseg_jax.images.labels import LabelError
 from cellseg_jax.inference.load import load_best, load_variables
-from cellseg_jax.inference.predict import Model
-from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training import parallel
 from cellseg_jax.training.checkpoints import CheckpointError
-from cellseg_jax.training.examine import examine
-from cellseg_jax.training.feed import Feed, make_feed
-from cellseg_jax.training.interrupts import Interrupted, Interrupts
+from cellseg_jax.training.feed import make_feed
 from cellseg_jax.training.lock import LockedError
 from cellseg_jax.training.provenance import ProvenanceError
 from cellseg_jax.training.record import NoRecord, Record, Report
 from cellseg_jax.training.resolve import resolve
-from cellseg_jax.training.results import (
-  evaluate_step,
-  Evaluated,
-  write_results,
-)
-from cellseg_jax.training.step import (
-  init_state,
-  state_from,
-  train_step,
-  TrainState,
-  variables_to_use,
+from cellseg_jax.training.results import Evaluated, write_results
+from cellseg_jax.training.step import init_state, state_from, TrainState
+from cellseg_jax.training.updates import (
+  make_optimizer,
+  make_updates,
+  Run,
+  update_of,
 )
 from cellseg_jax.validation import validate
-
-
-class TrainingError(RuntimeError):
-  """The run cannot go on; its last good checkpoint is kept."""
-
 
 # What faulty flags, files, labels or folders raise; their messages are for
 # people.
@@ -89,158 +70,87 @@ def train(
     LockedError: Another process trains in the folder.
     ProvenanceError: The folder holds a run on other files.
   """
-  workdir = pathlib.Path(workdir)
   with parallel.unanimous():
-    validate(config)
-    parallel.check_batch_size(config.training.batch_size)
-    parallel.check_deterministic(config.training.deterministic)
-    splits = load(config.data)
-    found = survey(splits.train)
-    config = resolve(config, found.areas, splits.pixel_size)
-  parallel.check_same({**serialization.flat(config), 'images': splits.digest})
-  run = config.training
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, run.steps)
-  first = parallel.is_first()
+    run = prepare(config, pathlib.Path(workdir), report)
+  parallel.check_same(
+    {**serialization.flat(run.config), 'images': run.splits.digest}
+  )
   with contextlib.ExitStack() as stack:
     with parallel.unanimous():
-      state = start_state(config, optimizer)
-      record = stack.enter_context(
-        (Record if first else NoRecord)(workdir, config, splits.files, report)
-      )
-      record.say(_description(splits, config, len(found.areas)))
-      state = record.last_state(state)
+      state = enter(run, stack)
     # The folder is the first process's alone to read.
     state = parallel.from_first(state)
-    if int(state.step) < run.steps:
-      feed = make_feed(splits, config, found, record.say)
-      record.begin(state)
-      _make_updates(state, optimizer, config, splits, feed, record)
-    if not first:
-      return {}
-    return _finish(workdir, splits, record)
+    go_on(run, state)
+    return finish(run) if parallel.is_first() else {}
 
 
-def _finish(
-  workdir: pathlib.Path, splits: Splits, record: Record
-) -> dict[str, Any]:
-  """Evaluates and draws the best model; returns its evaluation."""
-  record.wait()
-  model, step = load_best(workdir)
-  evaluation = write_results(workdir, model, step, splits)
-  record.show(Evaluated(model, evaluation, splits))
-  record.say(_summary(workdir, evaluation))
-  return evaluation
-
-
-def steps_per_call(config: Config) -> int:
-  """Returns how many steps to compile into one call.
-
-  The most that the config allows (by default 1 on CPUs, 20 elsewhere) of which
-  every interval of the run is a multiple.
-  """
-  run = config.training
-  most = run.steps_per_call
-  if most == 0:
-    most = 1 if jax.default_backend() == 'cpu' else 20
-  common = math.gcd(
-    run.steps, run.log_every, run.evaluate_every, run.checkpoint_every
-  )
-  return max(n for n in range(1, most + 1) if common % n == 0)
-
-
-class _Stretch(NamedTuple):
-  """The updates between two looks at a run."""
-
-  step: int
-  state: TrainState
-  loss: float | None  # Mean of the finite ones, if any.
-  images_per_second: float
-
-
-def _make_updates(
-  start: TrainState,
-  optimizer: optax.GradientTransformation,
+def prepare(
   config: Config,
-  splits: Splits,
-  feed: Feed,
-  record: Record,
-) -> None:
-  """Makes the updates that are left; records, evaluates and saves on the way.
+  workdir: pathlib.Path,
+  report: Report | None = None,
+  name: str = '',
+) -> Run:
+  """Loads the images of a run; writes nothing.
+
+  Args:
+    config: As given.
+    workdir: Its folder.
+    report: As for `train`.
+    name: What tells it from others that are made at the same time.
 
   Raises:
-    TrainingError: Too many updates in a row were skipped.
-    Interrupted: A signal asked to end.
+    ConfigError, LabelError: As `train`.
   """
-  run = config.training
-  with Interrupts(parallel.largest_of_all()) as interrupts:
-    for step, state, loss, speed in _stretches(
-      start, optimizer, config, feed, interrupts
-    ):
-      record.updates(state, loss, speed)
-      if int(state.skipped_in_a_row) > run.most_skipped:
-        record.save(state)
-        raise TrainingError(_not_finite(state, splits, feed, config))
-      asked = interrupts.agreed()
-      # Also when asked to end: else the run that goes on would lack it.
-      if step % run.evaluate_every == 0 or step == run.steps:
-        model = _model(state, config)
-        evaluation = evaluate_step(model, step, splits)
-        record.evaluated(state, Evaluated(model, evaluation, splits))
-      elif asked or step % run.checkpoint_every == 0:
-        record.save(state)
-      if asked:
-        raise Interrupted(
-          asked,
-          f'interrupted and saved at step {step} of {run.steps}; the same '
-          'command goes on from there',
-        )
+  validate(config)
+  parallel.check_batch_size(config.training.batch_size)
+  parallel.check_deterministic(config.training.deterministic)
+  splits = load(config.data)
+  found = survey(splits.train)
+  config = resolve(config, found.areas, splits.pixel_size)
+  kind = Record if parallel.is_first() else NoRecord
+  record = kind(workdir, config, splits.files, report, name)
+  return Run(workdir, config, splits, found, record)
 
 
-def _stretches(
-  state: TrainState,
-  optimizer: optax.GradientTransformation,
-  config: Config,
-  feed: Feed,
-  interrupts: Interrupts,
-) -> Iterator[_Stretch]:
-  """Makes updates; yields whenever one is to be logged, evaluated or saved.
+def enter(run: Run, stack: contextlib.ExitStack) -> TrainState:
+  """Opens the folder of a run; returns the state that it stands at.
 
-  Also when the run is asked to end.
+  Args:
+    run: As `prepare` returns.
+    stack: Lets go of the folder.
+
+  Raises:
+    As `train`.
   """
-  run = config.training
-  first = int(state.step)
-  call = math.gcd(steps_per_call(config), first)
-  advance = parallel.parallel_steps(
-    functools.partial(
-      train_step,
-      config=config,
-      optimizer=optimizer,
-      batch_size=parallel.check_batch_size(run.batch_size),
-    ),
-    call,
-    feed.streamed,
-  )
-  state = parallel.replicate(state)
-  intervals = (run.log_every, run.evaluate_every, run.checkpoint_every)
-  losses = []
-  start = time.monotonic()
-  steps = range(first + call, run.steps + 1, call)
-  # The steps come first: they end.
-  for step, pool in zip(steps, feed.calls(first, call), strict=False):
-    state, loss = advance(state, pool)
-    losses.append(loss)
-    if (
-      step == run.steps
-      or interrupts.asked
-      or any(step % every == 0 for every in intervals)
-    ):
-      made = np.concatenate(jax.device_get(losses))
-      finite = made[np.isfinite(made)]
-      mean = float(finite.mean()) if finite.size else None
-      images = len(losses) * call * run.batch_size
-      yield _Stretch(step, state, mean, images / (time.monotonic() - start))
-      losses = []
-      start = time.monotonic()
+  state = start_state(run.config, make_optimizer(run.config))
+  stack.enter_context(run.record)
+  run.record.say(_description(run))
+  return run.record.last_state(state)
+
+
+def go_on(run: Run, state: TrainState) -> None:
+  """Makes the updates of a run that are left after a state.
+
+  Raises:
+    ConfigError: The images cannot be streamed, or cannot lie on the devices.
+    TrainingError, Interrupted: As `make_updates`.
+  """
+  if int(state.step) == run.config.training.steps:
+    return
+  feed = make_feed(run.splits, run.config, run.found, run.record.say)
+  run.record.begin(state)
+  update = update_of(run.config)
+  make_updates([run], state, update, feed.calls, feed.streamed)
+
+
+def finish(run: Run) -> dict[str, Any]:
+  """Evaluates and draws the best model; returns its evaluation."""
+  run.record.wait()
+  model, step = load_best(run.workdir)
+  evaluation = write_results(run.workdir, model, step, run.splits)
+  run.record.show(Evaluated(model, evaluation, run.splits))
+  run.record.say(_summary(run.workdir, evaluation))
+  return evaluation
 
 
 def start_state(
@@ -258,45 +168,16 @@ def start_state(
   return state_from(load_variables(folder, config), config, optimizer)
 
 
-def _model(state: TrainState, config: Config) -> Model:
-  """Returns the model of a training state, on one device."""
-  variables = jax.device_put(
-    variables_to_use(state),
-    jax.sharding.SingleDeviceSharding(jax.local_devices()[0]),
-  )
-  return Model(variables, {}, config)
-
-
-def _not_finite(
-  state: TrainState, splits: Splits, feed: Feed, config: Config
-) -> str:
-  """Says which samples of the last update were not finite, and what to do."""
-  step, count = int(state.step), int(state.skipped_in_a_row)
-  state = jax.device_get(state)
-  found = examine(state, feed.at(step - 1), config, step)
-  guilty = [
-    f'{number} (of {splits.train[source].name})'
-    for number, source in enumerate(found.batch.sources)
-    if not found.alone[number].finite
-  ]
-  where = f'in sample {", ".join(guilty)}' if guilty else 'in no sample alone'
-  return (
-    f'the loss or the gradient of {count} updates in a row was not finite, at '
-    f'step {step} {where}; the state before them is saved. See what it was '
-    f'made from with --replay_step={step}; lower '
-    'config.optimizer.learning_rate, or set config.optimizer.clip_norm to 1'
-  )
-
-
-def _description(splits: Splits, config: Config, cells: int) -> str:
+def _description(run: Run) -> str:
   """Says what is trained on, and what is odd about it."""
+  splits, cells = run.splits, len(run.found.areas)
   warnings = [f'Warning: {warning}' for warning in splits.warnings]
   return '\n'.join(
     [
       *warnings,
       f'Training on {len(splits.train)} images with {cells} cells; choosing on '
       f'{splits.validation_source} ({len(splits.validation)} images); '
-      f'images are seen at {config.data.resample:g} of their size',
+      f'images are seen at {run.config.data.resample:g} of their size',
     ]
   )
 

@@ -69,7 +69,8 @@ def _choose_cell(
     The image, int32 (), and row and column, int32 (2,); -1 for no cell.
   """
   chance_key, cell_key = jax.random.split(key)
-  number = jax.random.randint(cell_key, (), 0, len(layout.cells))
+  count = (layout.cells[:, 0] >= 0).sum()
+  number = jax.random.randint(cell_key, (), 0, count)
   cell = layout.cells[number]
   centred = jax.random.uniform(chance_key) < config.centred
   return (

@@ -39,6 +39,7 @@ class Record:
     config: Config,
     files: Mapping[str, str],
     report: Report | None = None,
+    name: str = '',
   ):
     """Names the folder; nothing is written before it is entered.
 
@@ -47,9 +48,11 @@ class Record:
       config: The run's configuration.
       files: Digest of every file that its images come from.
       report: Called with every evaluated model; its faults do not stop a run.
+      name: What tells this run from others that are made at the same time.
     """
     self._workdir, self._config, self._report = workdir, config, report
     self._files = files
+    self._name = name
     self._schedule = optimizer_lib.learning_rate_schedule(
       config.optimizer, config.training.steps
     )
@@ -93,6 +96,8 @@ class Record:
 
   def say(self, text: str) -> None:
     """Prints a line."""
+    if self._name:
+      text = f'{self._name}: {text}'
     if self._bar is None:
       print(text, flush=True)
     else:
@@ -122,22 +127,25 @@ class Record:
     )
     self._bar = self._stack.enter_context(
       progress_bar(
-        self._config.training.steps, 'training', 'steps', initial=first
+        self._config.training.steps,
+        self._name or 'training',
+        'steps',
+        initial=first,
       )
     )
     self._bar.set_postfix_str('compiling')
 
   def updates(
-    self, state: TrainState, loss: float | None, images_per_second: float
+    self, step: int, skipped: int, loss: float | None, images_per_second: float
   ) -> None:
     """Logs the updates since the last ones.
 
     Args:
-      state: After them.
+      step: Updates made.
+      skipped: How many of these were skipped.
       loss: Mean of the finite ones, if any.
       images_per_second: How fast.
     """
-    step, skipped = int(state.step), int(state.skipped)
     rate = float(self._schedule(step - 1))
     values = {
       'loss': loss,
@@ -152,7 +160,7 @@ class Record:
     if skipped > self._skipped:
       self._skipped = skipped
       self._log.write(step, skipped=skipped)
-      self._bar.write(
+      self.say(
         f'Warning: {skipped} of the updates up to step {step} were skipped: '
         'their loss or gradient was not finite'
       )
@@ -166,7 +174,7 @@ class Record:
     self._log.write(step, **values, peak_memory=peak_memory())
     for split, figures in values.items():
       self._events.scalars(step, figures, split)
-    self._bar.write(_line(step, values))
+    self.say(_line(step, values))
     metrics = {**values['validation'], **evaluation['settings']}
     if self._checkpoints.is_best(metrics):
       write_evaluation(self._workdir / 'evaluation.json', evaluation)
@@ -214,7 +222,7 @@ class NoRecord(Record):
   def begin(self, state: TrainState) -> None: ...
 
   def updates(
-    self, state: TrainState, loss: float | None, images_per_second: float
+    self, step: int, skipped: int, loss: float | None, images_per_second: float
   ) -> None: ...
 
   def evaluated(self, state: TrainState, evaluated: Evaluated) -> None: ...

@@ -104,11 +104,13 @@ def averaged(
   )
 
 
-def sample_keys(seed: int, step: jax.Array, samples: jax.Array) -> jax.Array:
+def sample_keys(
+  seed: jax.Array | int, step: jax.Array, samples: jax.Array
+) -> jax.Array:
   """Returns the key of each training sample, by its address alone.
 
   Args:
-    seed: The run's seed.
+    seed: The run's seed; uint32 () if it is an array.
     step: int32 (), the update.
     samples: int32 (N,), places in the global batch.
 
@@ -122,7 +124,11 @@ def sample_keys(seed: int, step: jax.Array, samples: jax.Array) -> jax.Array:
 
 
 def draw(
-  step: jax.Array, samples: jax.Array, pool: Pool | Windows, config: Config
+  step: jax.Array,
+  samples: jax.Array,
+  pool: Pool | Windows,
+  config: Config,
+  seed: jax.Array | None = None,
 ) -> Batch:
   """Draws the crops of an update.
 
@@ -132,8 +138,10 @@ def draw(
     pool: The training images, or the parts of them that these samples are cut
       from.
     config: Seed, augmentation and crop size.
+    seed: uint32 (), in place of the config's.
   """
-  keys = sample_keys(config.training.seed, step, samples)
+  own = config.training.seed if seed is None else seed
+  keys = sample_keys(own, step, samples)
   return augment(keys, pool, config.augmentation, config.training.crop_size)
 
 
@@ -165,6 +173,7 @@ def train_step(
   state: TrainState,
   pool: Pool | Windows,
   device: jax.Array | int = 0,
+  seed: jax.Array | None = None,
   *,
   config: Config,
   optimizer: optax.GradientTransformation,
@@ -182,6 +191,8 @@ def train_step(
     pool: The training images, or the parts of them that the samples of this
       device are cut from.
     device: int32 (), this device's place among all devices.
+    seed: uint32 (), in place of the config's, where one program makes updates
+      of several runs.
     config: Seed, augmentation, crop size and network.
     optimizer: As `make_optimizer` returns.
     batch_size: Crops on this device.
@@ -191,7 +202,7 @@ def train_step(
     The state after, and the loss, float32 ().
   """
   samples = device * batch_size + jax.numpy.arange(batch_size)
-  batch = draw(state.step, samples, pool, config)
+  batch = draw(state.step, samples, pool, config, seed)
 
   def loss_sum(params: Any) -> Any:
     variables = {'params': params, 'batch_stats': state.batch_stats}

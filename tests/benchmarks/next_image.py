@@ -28,8 +28,8 @@ from cellseg_jax.studies.disagreement import rank_images
 from cellseg_jax.studies.held_out import leave_one_out
 from cellseg_jax.studies.runs import (
   config_of_run,
+  make_runs,
   resolve_once,
-  run_once,
   with_cells,
 )
 from cellseg_jax.training.results import read_evaluation
@@ -68,12 +68,14 @@ def repeat(
   }
   model = ensemble([one.model for one in held])
   ranked = rank_images(model, [files[name] for name in others], out)
-  scores = {}
+  runs = {}
   for name in others:
     chosen = [image for image in images if image.name in (*first, name)]
     resolved = resolve_once(config, chosen, splits.pixel_size)
-    workdir = out / 'runs' / name
-    run_once(config_of_run(resolved, [*first, name], seed), workdir)
+    runs[out / 'runs' / name] = config_of_run(resolved, [*first, name], seed)
+  make_runs(runs, images)
+  scores = {}
+  for name, workdir in zip(others, runs, strict=True):
     evaluation = read_evaluation(workdir / 'evaluation.json')['validation']
     scores[name] = float(evaluation[SCORE])
   return {

@@ -19,7 +19,7 @@ from tiny_sets import cells
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.pool import Pool
 from cellseg_jax.serialization import replace
-from cellseg_jax.training import loop, parallel
+from cellseg_jax.training import parallel, updates
 from cellseg_jax.training.augment import augment
 from cellseg_jax.training.examine import examine
 from cellseg_jax.training.optimizer import make_optimizer
@@ -288,7 +288,7 @@ def test_steps_a_call_divide_every_interval(
   monkeypatch.setattr(jax, 'default_backend', lambda: backend)
   names = ('steps', 'log_every', 'evaluate_every', 'checkpoint_every')
   run = dict(zip(names, intervals, strict=True)) | {'steps_per_call': most}
-  assert loop.steps_per_call(replace(Config(), training=run)) == expected
+  assert updates.steps_per_call(replace(Config(), training=run)) == expected
 
 
 def test_batches_are_shared_equally_or_refused(monkeypatch):
