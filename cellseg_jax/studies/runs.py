@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 import json
 import pathlib
 
+import jax
+
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.load import Splits
@@ -111,6 +113,9 @@ def make_runs(
       train(left[workdirs[0]], workdirs[0])
     else:
       train_together({workdir: left[workdir] for workdir in workdirs}, images)
+    # Each run compiles programs of its own, of thousands of mapped pages: Linux
+    # allows a process 65,530, which ten runs exceed.
+    jax.clear_caches()
 
 
 def _is_finished(workdir: pathlib.Path, config: Config) -> bool:

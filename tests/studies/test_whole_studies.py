@@ -3,6 +3,7 @@
 import csv
 import json
 
+import jax
 import numpy as np
 import pytest
 from tiny_networks import use_a_line
@@ -10,6 +11,7 @@ from tiny_sets import cells, write_folder
 
 from benchmarks import next_image
 from cellseg_jax.config import Config, ConfigError
+from cellseg_jax.datasets.load import load_whole
 from cellseg_jax.images import formats
 from cellseg_jax.model import fcn
 from cellseg_jax.serialization import load, replace
@@ -134,6 +136,18 @@ def test_a_learning_curve_grows_one_subset_into_the_next(tmp_path):
   assert rows[2]['names'] == 'a b c'
   assert (tmp_path / 'out' / 'runs' / 'images2-seed0').is_dir()
   assert formats.read_image(tmp_path / 'out' / 'learning_curve.png').size
+
+
+def test_programs_of_a_run_are_let_go_of_when_it_is_made(tmp_path):
+  config = config_on(write_folder(tmp_path / 'set', ['a', 'b']))
+  earlier = jax.jit(lambda x: x + 1)
+  earlier(1)
+  assert earlier._cache_size() == 1
+  runs.make_runs(
+    {tmp_path / 'out': runs.config_of_run(config, ['a'], 0)},
+    load_whole(config.data).train,
+  )
+  assert earlier._cache_size() == 0
 
 
 def test_every_other_image_is_added_once_to_see_what_the_choice_is_worth(
