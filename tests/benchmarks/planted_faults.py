@@ -276,7 +276,7 @@ def draw(path: pathlib.Path, result: dict) -> None:
     ylabel='planted faults found',
     title=f'{result["found"]} of {len(every)} among the first {LOOKED_AT}',
   )
-  axes.legend()
+  axes.legend(loc='lower right')
   figure.savefig(path, dpi=130)
 
 
