@@ -4,8 +4,8 @@ Every labelled cell, and every predicted cell without a label, has a region: its
 pixels and a margin around. They are ranked together by the loss that the labels
 cost the network there, in all: how much more likely the model's own maps are
 than the labels. By the mean of the region two cells under one label, on which
-the foreground agrees, stay behind what models are unsure of: docs/studies.md has
-the figures. NumPy only.
+the foreground agrees, stay behind what models are unsure of: docs/studies.md
+has the figures. NumPy only.
 """
 
 from collections.abc import Sequence
