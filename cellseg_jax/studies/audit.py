@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cellseg_jax.config import Config
+from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.images.normalize import resampled_shape
 from cellseg_jax.images.targets import resample_labels
 from cellseg_jax.inference.ensemble import ensemble
@@ -68,11 +69,12 @@ def suspects_of(held: HeldOut) -> list[Suspect]:
   found = regions(
     resample_labels(labels, shape), resample_labels(held.predicted, shape)
   )
+  pool = build_pool([held.image], held.model.config)
   suspects = measure(
     held.image.name,
     found,
-    *pixel_losses(held.model, held.image),
-    gradient_norms(held.model, held.image, found),
+    *pixel_losses(held.model, pool),
+    gradient_norms(held.model, pool, found),
   )
   scale = np.divide(labels.shape, shape)
   return [

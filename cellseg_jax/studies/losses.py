@@ -9,8 +9,7 @@ import numpy as np
 import optax
 
 from cellseg_jax.config import ModelConfig
-from cellseg_jax.datasets.labelled_image import LabelledImage
-from cellseg_jax.datasets.pool import build_pool
+from cellseg_jax.datasets.pool import Pool
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.model import fcn
 from cellseg_jax.studies.suspects import Region
@@ -19,9 +18,7 @@ from cellseg_jax.studies.suspects import Region
 CHUNK = 8
 
 
-def pixel_losses(
-  model: Model, image: LabelledImage
-) -> tuple[np.ndarray, np.ndarray]:
+def pixel_losses(model: Model, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
   """Computes each pixel's loss as in training, without what cannot be avoided.
 
   Targets between 0 and 1 cost their entropy even where they are met; it is
@@ -29,13 +26,12 @@ def pixel_losses(
 
   Args:
     model: A single one.
-    image: With the labels to be judged.
+    pool: Of one image, with the labels to be judged.
 
   Returns:
     The loss, summed over the maps, and the pixel's weight, both float32 (h, w)
     at the network's scale.
   """
-  pool = build_pool([image], model.config)
   loss, weight = _losses(
     model.config.model, model.variables, pool.pixels, pool.channels
   )
@@ -43,7 +39,7 @@ def pixel_losses(
 
 
 def gradient_norms(
-  model: Model, image: LabelledImage, found: Sequence[Region]
+  model: Model, pool: Pool, found: Sequence[Region]
 ) -> np.ndarray:
   """Computes how strongly the loss of each region pulls at the last layer.
 
@@ -53,14 +49,13 @@ def gradient_norms(
 
   Args:
     model: A single one.
-    image: With the labels to be judged.
+    pool: Of one image, with the labels to be judged.
     found: Regions of the image at the network's scale.
 
   Returns:
     Norms of the gradients of the weighted losses, added up over each region,
     float32 (K,).
   """
-  pool = build_pool([image], model.config)
   shape = pool.pixels.shape[1:3]
   norms = np.zeros(len(found), np.float32)
   for start in range(0, len(found), CHUNK):

@@ -21,8 +21,9 @@ def test_the_loss_is_that_of_training_less_the_entropy(monkeypatch):
   image, labels = cells(shape=(40, 50))
   labelled = LabelledImage('a', image, labels.astype(np.int32), labels >= 0)
   config = replace(Config(), targets={'edge_smoothing': 0.4})
-  loss, weight = losses.pixel_losses(Model(LINE, {}, config), labelled)
-  pixels = np.asarray(build_pool([labelled], config).pixels[0], np.float64)
+  pool = build_pool([labelled], config)
+  loss, weight = losses.pixel_losses(Model(LINE, {}, config), pool)
+  pixels = np.asarray(pool.pixels[0], np.float64)
   image, target = pixels[..., 0], pixels[..., 1]
   p = 1 / (1 + np.exp(-(1.5 * image - 0.25)))
   cross = -target * np.log(p) - (1 - target) * np.log(1 - p)
@@ -41,8 +42,9 @@ def test_the_gradient_is_that_of_each_regions_loss(monkeypatch):
   model = Model(LINE, {}, Config())
   found = regions(labels, np.zeros_like(labels))
   assert len(found) > 3  # Several chunks, the last one not full.
-  norms = losses.gradient_norms(model, labelled, found)
-  pixels = np.asarray(build_pool([labelled], model.config).pixels[0])
+  pool = build_pool([labelled], model.config)
+  norms = losses.gradient_norms(model, pool, found)
+  pixels = np.asarray(pool.pixels[0])
   image, target, weight = np.moveaxis(pixels.astype(np.float64), -1, 0)
   slope = weight * (1 / (1 + np.exp(-(1.5 * image - 0.25))) - target)
   for region, norm in zip(found, norms, strict=True):
@@ -60,8 +62,8 @@ def test_the_last_layer_alone_is_seen(monkeypatch):
   image, labels = cells(shape=(32, 32))
   labelled = LabelledImage('a', image, labels.astype(np.int32), labels >= 0)
   found = regions(labels, np.zeros_like(labels))[:1]
-  (norm,) = losses.gradient_norms(Model(variables, {}, config), labelled, found)
   pool = build_pool([labelled], config)
+  (norm,) = losses.gradient_norms(Model(variables, {}, config), pool, found)
   mask = np.zeros((32, 32))
   mask[found[0].box] = found[0].inside
 
