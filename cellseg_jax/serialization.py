@@ -106,6 +106,11 @@ def replace_text(path: pathlib.Path, text: str) -> None:
     partial.write_text(text)
 
 
+def replace_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
+  """Writes plain values as JSON, a line each, as `replace_text`."""
+  replace_text(path, json.dumps(values, indent=1) + '\n')
+
+
 def load(path: str | pathlib.Path) -> Config:
   """Reads what `save` wrote.
 

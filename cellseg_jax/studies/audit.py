@@ -12,6 +12,7 @@ from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.images.normalize import resampled_shape
 from cellseg_jax.images.targets import resample_labels
 from cellseg_jax.inference.ensemble import ensemble
+from cellseg_jax.serialization import replace_json
 from cellseg_jax.studies import disagreement, figures, tables
 from cellseg_jax.studies.held_out import HeldOut, leave_one_out
 from cellseg_jax.studies.losses import gradient_norms, pixel_losses
@@ -49,7 +50,7 @@ def audit(
       for number, suspect in enumerate(suspects, 1)
     ],
   }
-  tables.write_json(out / 'audit.json', report)
+  replace_json(out / 'audit.json', report)
   tables.write_csv(out / 'audit.csv', report['suspects'])
   figures.suspects(out / 'audit.png', suspects[:DRAWN], held)
   if unlabelled:

@@ -12,6 +12,7 @@ from cellseg_jax.evaluation.matching import mean_f1
 from cellseg_jax.evaluation.roc import roc_curve
 from cellseg_jax.images import formats
 from cellseg_jax.images.pictures import overlay
+from cellseg_jax.serialization import replace_json
 from cellseg_jax.studies import figures, tables
 from cellseg_jax.studies.held_out import HeldOut, leave_one_out
 
@@ -58,7 +59,7 @@ def cross_validate(config: Config, out: pathlib.Path) -> dict[str, Any]:
     formats.write_labels(folder / f'{name}.tif', one.predicted)
     picture = overlay(one.image.image, one.predicted)
     formats.write_picture(folder / f'{name}.png', picture)
-  tables.write_json(out / 'cross_validation.json', report)
+  replace_json(out / 'cross_validation.json', report)
   tables.write_csv(out / 'cross_validation.csv', rows(report))
   figures.cross_validation(out / 'cross_validation.png', report)
   return report

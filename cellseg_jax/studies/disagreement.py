@@ -10,6 +10,7 @@ from cellseg_jax.images import formats
 from cellseg_jax.images.labels import check_image
 from cellseg_jax.inference.ensemble import predict_with_disagreement
 from cellseg_jax.inference.predict import Model
+from cellseg_jax.serialization import replace_json
 from cellseg_jax.studies import figures, tables
 
 DRAWN = 6
@@ -64,7 +65,7 @@ def rank_images(
   """
   found = {path.name: disagreement(*_foreground(model, path)) for path in files}
   ranked = dict(sorted(found.items(), key=lambda pair: -pair[1]))
-  tables.write_json(out / 'unlabelled.json', ranked)
+  replace_json(out / 'unlabelled.json', ranked)
   tables.write_csv(
     out / 'unlabelled.csv',
     [

@@ -11,6 +11,7 @@ from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load_whole, Splits
 from cellseg_jax.datasets.survey import survey
 from cellseg_jax.evaluation.assess import scalars
+from cellseg_jax.serialization import replace_json
 from cellseg_jax.studies import curve, figures, tables
 from cellseg_jax.studies.runs import (
   check_data,
@@ -73,7 +74,7 @@ def learning_curve(
     'runs': runs,
     **curve.describe(runs),
   }
-  tables.write_json(out / 'learning_curve.json', report)
+  replace_json(out / 'learning_curve.json', report)
   tables.write_csv(
     out / 'learning_curve.csv',
     [{**run, 'names': ' '.join(run['names'])} for run in runs],

@@ -1,18 +1,12 @@
-"""What a study found, as JSON and as CSV."""
+"""What a study found, as CSV."""
 
 from collections.abc import Mapping, Sequence
 import csv
 import io
-import json
 import pathlib
 from typing import Any
 
 from cellseg_jax.serialization import replace_text
-
-
-def write_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
-  """Writes plain values, whole or not at all."""
-  replace_text(path, json.dumps(values, indent=1) + '\n')
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:

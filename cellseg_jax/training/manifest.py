@@ -5,7 +5,7 @@ import hashlib
 import json
 import pathlib
 
-from cellseg_jax.serialization import replace_text
+from cellseg_jax.serialization import replace_json
 
 NAME = 'manifest.json'
 
@@ -60,7 +60,7 @@ def verify(folder: pathlib.Path, perhaps: Collection[str] = ()) -> None:
 
 
 def _write(folder: pathlib.Path, digests: dict[str, str]) -> None:
-  replace_text(folder / NAME, json.dumps(digests, indent=1) + '\n')
+  replace_json(folder / NAME, digests)
 
 
 def _digests(

@@ -154,7 +154,7 @@ def note_start(
   starts = found['starts']
   then = starts[-1] if starts else now
   found['starts'] = [*starts, {'step': step, **now}]
-  serialization.replace_text(workdir / NAME, json.dumps(found, indent=1) + '\n')
+  serialization.replace_json(workdir / NAME, found)
   differing = [
     f'{name} (then {then.get(name)!r}, now {value!r})'
     for name, value in now.items()

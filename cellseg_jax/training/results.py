@@ -21,7 +21,7 @@ from cellseg_jax.evaluation.look import chosen, Look, look
 from cellseg_jax.images.inside import inside
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
-from cellseg_jax.serialization import replace_text
+from cellseg_jax.serialization import replace_json, replace_text
 from cellseg_jax.training.step import draw
 
 # Validation images drawn; more would take longer than anyone looks.
@@ -113,7 +113,7 @@ def read_evaluation(path: pathlib.Path) -> dict[str, Any]:
 
 def write_evaluation(path: pathlib.Path, evaluation: Mapping[str, Any]) -> None:
   """Writes `evaluation.json` whole or not at all."""
-  replace_text(path, json.dumps(evaluation, indent=1) + '\n')
+  replace_json(path, evaluation)
 
 
 def write_figures(
