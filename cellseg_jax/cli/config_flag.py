@@ -7,9 +7,11 @@ named instead of given by its file.
 """
 
 from collections.abc import Callable, Sequence
+import os
 import pathlib
 import re
 import runpy
+import sys
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -56,14 +58,23 @@ class _DraftParser(ConfigFileFlagParser):
   """
 
   def parse(self, path: str) -> config_dict.ConfigDict:
-    config = EXPERIMENTS[path]() if path in EXPERIMENTS else _read(path)
-    if not isinstance(config, Config):
-      raise ConfigError(
-        'its get_config() must return a cellseg_jax.config.Config, found '
-        f'{type(config).__name__}'
-      )
-    draft = config_dict.ConfigDict(serialization.to_dict(config))
+    draft = config_dict.ConfigDict(serialization.to_dict(_experiment(path)))
     return draft.lock()
+
+
+def _experiment(path: str) -> Config:
+  """Returns the experiment of that name, file, or file and variant.
+
+  Raises:
+    ConfigError: There is none.
+  """
+  config = EXPERIMENTS[path]() if path in EXPERIMENTS else _read(path)
+  if not isinstance(config, Config):
+    raise ConfigError(
+      'its get_config() must return a cellseg_jax.config.Config, found '
+      f'{type(config).__name__}'
+    )
+  return config
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -215,12 +226,38 @@ def _define_processes(
   return given
 
 
-def describe() -> str:
-  """Returns all fields with their defaults, a line each."""
-  return '\n'.join(
-    f'  --config.{field}={value}'
-    for field, value in serialization.flat(Config()).items()
-  )
+def asks_for_help(argv: Sequence[str]) -> bool:
+  """Whether a flag asks what flags there are."""
+  return bool({'--help', '-h', '--helpfull'} & set(argv[1:]))
+
+
+def show_help(argv: Sequence[str], default: str, usage: str) -> None:
+  """Prints how a command is used, and all fields of the experiment named.
+
+  Args:
+    argv: The program's name, then its arguments; of these `--config` is read.
+    default: The experiment without `--config`: a file or a name.
+    usage: What follows the program's name.
+
+  Raises:
+    ConfigError: There is no such experiment.
+  """
+  named = [word for word in argv[1:] if re.match(r'--?config=', word)]
+  name = named[-1].partition('=')[2] if named else default
+  try:
+    values = serialization.flat(_experiment(name))
+  except ConfigError as error:
+    raise ConfigError(f'--config={name}: {error}') from error
+  lines = [
+    f'usage: {argv[0]} {usage}',
+    f'Fields in --config={pathlib.Path(name).stem}, explained in '
+    'cellseg_jax/config.py:',
+    *(f'  --config.{field}={value}' for field, value in values.items()),
+  ]
+  try:
+    print('\n'.join(lines), flush=True)
+  except BrokenPipeError:  # `--help | head`: enough was read.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_fields(argv: Sequence[str]) -> None:

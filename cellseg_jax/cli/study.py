@@ -38,12 +38,11 @@ def main(
   Returns:
     Exit code, as `cellseg train` has them.
   """
-  if {'--help', '-h', '--helpfull'} & set(argv[1:]):
-    print(f'usage: {argv[0]} {usage}{CONFIG}')
-    print(f'Fields and their defaults:\n{config_flag.describe()}')
-    return 0
   out = flags.DEFINE_string('out', None, 'Folder.', flag_values=values)
   try:
+    if config_flag.asks_for_help(argv):
+      config_flag.show_help(argv, DEFAULT, usage + CONFIG)
+      return 0
     config, _ = config_flag.parse_config(argv, DEFAULT, values)
     validate(config)
     if not out.value:

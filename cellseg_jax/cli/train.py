@@ -25,11 +25,10 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
     and the number of the signal where one asked it to end. Of several processes
     one that the others wait for does not return, but ends.
   """
-  if {'--help', '-h', '--helpfull'} & set(argv[1:]):
-    print(f'usage: {argv[0]} {config_flag.USAGE}')
-    print(f'Fields and their defaults:\n{config_flag.describe()}')
-    return 0
   try:
+    if config_flag.asks_for_help(argv):
+      config_flag.show_help(argv, default, config_flag.USAGE)
+      return 0
     config, workdir, replay_step, processes = config_flag.parse(argv, default)
   except (ConfigError, flags.Error) as error:
     print(f'error: {error}', file=sys.stderr)

@@ -1,5 +1,6 @@
 """Flags of a training run: all of them right, or refused in a sentence."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -203,12 +204,28 @@ def test_the_command_says_so_and_touches_nothing(
   assert not list(tmp_path.iterdir())
 
 
-def test_help_lists_every_field(capsys):
+def test_help_lists_every_field_as_the_experiment_has_it(capsys):
   assert train.main(['prog', '--help']) == 0
   text = capsys.readouterr().out
-  assert '--config.training.crop_size=256' in text
-  assert '--config.optimizer.learning_rate=0.001' in text
+  assert '--config.training.crop_size=128' in text
   assert text.count('--config.') > 50
+  assert train.main(['prog', '--config=cells', '--help']) == 0
+  rate = experiments.cells().optimizer.learning_rate
+  assert f'--config.optimizer.learning_rate={rate}' in capsys.readouterr().out
+
+
+def test_help_that_is_not_read_to_its_end_is_no_fault():
+  reader, writer = os.pipe()
+  os.close(reader)
+  with os.fdopen(writer, 'wb') as gone:
+    found = subprocess.run(
+      [sys.executable, 'run_train.py', '--help'],
+      stdout=gone,
+      stderr=subprocess.PIPE,
+      cwd=ROOT,
+    )
+  assert found.returncode == 0
+  assert not found.stderr
 
 
 def test_processes_are_named_or_asked_for():

@@ -1,8 +1,6 @@
 """Bytes as a `config.json` or as flags: read, or refused by `ConfigError`."""
 
 import json
-import pathlib
-import tempfile
 
 from absl import flags
 
@@ -10,9 +8,10 @@ from cellseg_jax import experiments, serialization
 from cellseg_jax.cli import config_flag
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.validation import validate
+from fuzz.scratch import scratch_folder
 from fuzz.take import Take
 
-FOLDER = pathlib.Path(tempfile.mkdtemp(prefix='cellseg_fuzz'))
+FOLDER = scratch_folder()
 WORDS = [
   word
   for field, value in serialization.flat(Config()).items()

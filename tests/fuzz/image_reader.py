@@ -1,8 +1,6 @@
 """Bytes as an image file: it is read, or refused by an `ImageFileError`."""
 
 import contextlib
-import pathlib
-import tempfile
 
 import numpy as np
 from PIL import Image
@@ -13,12 +11,13 @@ from cellseg_jax.images.errors import ImageFileError
 from cellseg_jax.images.formats import read_image, read_labels
 from cellseg_jax.images.selection import select, Selection
 from cellseg_jax.images.source import open_image
+from fuzz.scratch import scratch_folder
 from fuzz.take import Take
 
 KINDS = ('.tif', '.png', '.jpg', 'v2', 'v3')
 MOST = 2**20
 
-FOLDER = pathlib.Path(tempfile.mkdtemp(prefix='cellseg_fuzz'))
+FOLDER = scratch_folder()
 _METADATA = {'v2': '.zarray', 'v3': 'zarr.json'}
 _CHUNK = {'v2': '0.0', 'v3': 'c/0/0'}
 

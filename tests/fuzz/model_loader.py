@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import pathlib
 import shutil
-import tempfile
 
 from absl import logging
 import tensorstore as ts
@@ -16,10 +14,11 @@ from cellseg_jax.inference.load import load_model
 from cellseg_jax.model import fcn
 from cellseg_jax.training import manifest
 from cellseg_jax.training.checkpoints import CheckpointError
+from fuzz.scratch import scratch_folder
 from fuzz.take import Take
 
 CLEAN = (FileNotFoundError, ConfigError, CheckpointError)
-FOLDER = pathlib.Path(tempfile.mkdtemp(prefix='cellseg_fuzz'))
+FOLDER = scratch_folder()
 VALUES = (
   *(None, True, -1, 0, 10**10, 2**63, 1e400, '', '../..', '/etc/passwd'),
   *([], {}, [[]], {'a': None}, '9' * 5000, [10**5, 10**5]),
