@@ -38,14 +38,14 @@ def _run(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
   """Does what `run` says; leaves the cluster to be closed to `stack`."""
   # Imported late: `cellseg --help` does not wait for JAX.
   from cellseg_jax.cluster.connect import ClusterError
-  from cellseg_jax.inference import batch
+  from cellseg_jax.inference import batch, records
 
   out = pathlib.Path(arguments.out)
   try:
     model, options, jobs = _prepare(arguments, out)
     common = batch.digest(model, options)
     todo, again = batch.left_to_do(jobs, out, common)
-    batch.merge(out)
+    records.merge(out)
     _say_what_is_left(len(jobs), len(todo), again)
     cluster = _cluster(arguments.dask, stack) if todo else None
   except (ValueError, OSError, ClusterError) as error:
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     else:
       outcomes = batch.segment_files(model, todo, out, options, common)
     failed = _segment(outcomes, out, len(todo), arguments.list_below, cluster)
-    batch.merge(out)
+    records.merge(out)
   except KeyboardInterrupt:
     print(
       'interrupted; the same command goes on where this ended', file=sys.stderr

@@ -11,7 +11,7 @@ import functools
 from cellseg_jax.cluster import large
 from cellseg_jax.cluster.tasks import Cluster
 from cellseg_jax.cluster.work import model_of, Work
-from cellseg_jax.inference import batch, files
+from cellseg_jax.inference import batch, files, records
 from cellseg_jax.inference.batch import Job, Outcome
 from cellseg_jax.inference.pipeline import FAULTS
 from cellseg_jax.inference.predict import Model
@@ -58,7 +58,7 @@ def segment_files(
 
 
 def _settled(work: Work, outcome: Outcome) -> Outcome:
-  batch.settle(work.out, outcome)
+  records.keep(work.out, outcome.job.name, outcome.record)
   return outcome
 
 

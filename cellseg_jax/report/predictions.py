@@ -14,7 +14,7 @@ from cellseg_jax.images.inside import inside
 from cellseg_jax.images.pictures import label_colours, overlay
 from cellseg_jax.images.selection import select, Selection
 from cellseg_jax.images.source import open_image
-from cellseg_jax.inference import batch
+from cellseg_jax.inference.records import read_all, Record
 from cellseg_jax.report import charts, encode
 from cellseg_jax.report.measures import diameters
 from cellseg_jax.report.outliers import Cells, remark, Remarks
@@ -42,7 +42,7 @@ class Image(NamedTuple):
     cells: What was found.
   """
 
-  record: batch.Record
+  record: Record
   frame: int
   frames: int
   cells: Cells
@@ -70,7 +70,7 @@ def report_predictions(out: pathlib.Path) -> pathlib.Path:
     TableError, OSError: Something in it cannot be read, or the page not be
       written.
   """
-  records = batch.records(out)
+  records = read_all(out)
   if not records:
     raise PredictionsError(
       f'{out}: nothing segmented here; give the folder that `cellseg segment` '
@@ -113,7 +113,7 @@ def report_predictions(out: pathlib.Path) -> pathlib.Path:
   return path
 
 
-def _images(out: pathlib.Path, record: batch.Record) -> list[Image]:
+def _images(out: pathlib.Path, record: Record) -> list[Image]:
   """Returns the frames of a file with their cells."""
   parts = [path for path in record.outputs if path.startswith(tables.PARTS)]
   names = ('frame', 'label', 'area_px', 'confidence')
@@ -128,7 +128,7 @@ def _images(out: pathlib.Path, record: batch.Record) -> list[Image]:
   return images
 
 
-def _labels_path(out: pathlib.Path, record: batch.Record) -> pathlib.Path:
+def _labels_path(out: pathlib.Path, record: Record) -> pathlib.Path:
   return out / record.outputs[-1]
 
 

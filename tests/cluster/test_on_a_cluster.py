@@ -19,7 +19,7 @@ import zarr
 from cellseg_jax.cluster import large, segment, tasks, work
 from cellseg_jax.cluster.connect import ClusterError
 from cellseg_jax.config import Config
-from cellseg_jax.inference import batch, files, predict, predict_large
+from cellseg_jax.inference import batch, files, predict, predict_large, records
 from cellseg_jax.inference.filters import Filters
 from cellseg_jax.inference.large import segment_large
 from cellseg_jax.inference.predict import Model
@@ -101,8 +101,8 @@ def on_cluster(cluster, model, jobs, of):
 
 def merged(of):
   """Log, without times, and table of a run."""
-  batch.merge(of.out)
-  lines = (of.out / batch.LOG).read_text().splitlines()
+  records.merge(of.out)
+  lines = (of.out / records.LOG).read_text().splitlines()
   log = [json.loads(line) | {'seconds': 0} for line in lines]
   return log, (of.out / 'cells.csv').read_text()
 
@@ -258,7 +258,7 @@ def test_a_file_that_fails_is_tried_on_another_worker_and_then_reported(
   assert [record.reason for record in failed] == ['the disk is gone']
   assert len(set(tried)) == len(tried) == 2
   assert batch.left_to_do(jobs, of.out, of.common) == ([jobs[2]], 1)
-  lines = (of.out / batch.LOG).read_text().splitlines()
+  lines = (of.out / records.LOG).read_text().splitlines()
   assert len(lines) == len(jobs)
 
 
