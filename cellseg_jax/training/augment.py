@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from cellseg_jax.config import AugmentationConfig
 from cellseg_jax.datasets.pool import Pool, Windows
-from cellseg_jax.training.places import choose, Place
+from cellseg_jax.training.places import choose, crop_keys, CropKeys, Place
 
 
 class Batch(NamedTuple):
@@ -48,31 +48,31 @@ def augment(
   Returns:
     A `Batch` of N crops.
   """
+  own = crop_keys(keys)
   if isinstance(pool, Windows):
     # A crop reads its own window, whose first pixel lies before its own.
     places, numbers = Place(pool.images, pool.origins), jnp.arange(len(keys))
     first = pool.origins - (pool.pixels.shape[1] - size) // 2
     extents = jnp.full_like(first, pool.pixels.shape[1])
   else:
-    places = choose(keys, pool, config, size)
+    places = choose(own, pool, config, size)
     numbers, extents = places.image, pool.sizes[places.image]
     first = jnp.zeros_like(places.origin)
 
   def crop(
-    key: jax.Array,
+    own: CropKeys,
     place: Place,
     number: jax.Array,
     first: jax.Array,
     extent: jax.Array,
   ) -> Batch:
-    _, moves, intensity = jax.random.split(key, 3)
-    coordinates = sample_coordinates(moves, place.origin, config, size)
+    coordinates = sample_coordinates(own, place.origin, config, size)
     read = _read(pool, number, first, extent, coordinates)
     image, rest = read[..., : pool.channels], read[..., pool.channels :]
-    image = change_intensity(intensity, image, config)
+    image = change_intensity(own.intensity, image, config)
     return Batch(image, rest[..., :-1], rest[..., -1], place.image)
 
-  return jax.vmap(crop)(keys, places, numbers, first, extents)
+  return jax.vmap(crop)(own, places, numbers, first, extents)
 
 
 def most_reach(config: AugmentationConfig, size: int) -> int:
@@ -86,18 +86,18 @@ def most_reach(config: AugmentationConfig, size: int) -> int:
   return math.ceil(_beyond(stretch, config, size)) + 1
 
 
-def reach(key: jax.Array, config: AugmentationConfig, size: int) -> jax.Array:
-  """Returns how far beyond its borders the crop of a key may be read.
+def reach(keys: CropKeys, config: AugmentationConfig, size: int) -> jax.Array:
+  """Returns how far beyond its borders a crop may be read.
 
   Args:
-    key: A JAX random key.
+    keys: Those of the crop.
     config: Which changes, and how strong.
     size: Side of the crop in pixels.
 
   Returns:
     int32 (), pixels on each side, at most `most_reach`.
   """
-  angle, factor = _turn(jax.random.split(key, 3)[1], config)
+  angle, factor = _turn(keys, config)
   stretch = (jnp.abs(jnp.cos(angle)) + jnp.abs(jnp.sin(angle))) / factor
   pixels = jnp.ceil(_beyond(stretch, config, size)) + 1
   return jnp.minimum(pixels.astype(jnp.int32), most_reach(config, size))
@@ -114,27 +114,26 @@ def _beyond(stretch: Any, config: AugmentationConfig, size: int) -> Any:
 
 
 def _turn(
-  key: jax.Array, config: AugmentationConfig
+  keys: CropKeys, config: AugmentationConfig
 ) -> tuple[jax.Array | float, jax.Array | float]:
   """Draws the angle in radians and the factor of magnification of a crop."""
-  _, _, angle_key, scale_key, _ = jax.random.split(key, 5)
   angle: jax.Array | float = 0.0
   factor: jax.Array | float = 1.0
   if config.scale > 1:
-    log_scale = jax.random.uniform(scale_key, minval=-1.0, maxval=1.0)
+    log_scale = jax.random.uniform(keys.scale, minval=-1.0, maxval=1.0)
     factor = config.scale**log_scale
   if config.rotate:
-    angle = jax.random.uniform(angle_key, maxval=2 * jnp.pi)
+    angle = jax.random.uniform(keys.angle, maxval=2 * jnp.pi)
   return angle, factor
 
 
 def sample_coordinates(
-  key: jax.Array, origin: jax.Array, config: AugmentationConfig, size: int
+  keys: CropKeys, origin: jax.Array, config: AugmentationConfig, size: int
 ) -> jax.Array:
   """Draws where in the image each pixel of a crop is read from.
 
   Args:
-    key: A JAX random key.
+    keys: Those of the crop.
     origin: int32 (2,), row and column of the first pixel of the crop, if that
       is neither turned nor deformed.
     config: Which changes, and how strong.
@@ -144,17 +143,15 @@ def sample_coordinates(
     float32 (S, S, 2), rows and columns in pixels, to be wrapped around the
     image. Whole numbers unless rotation, scaling or deformation is on.
   """
-  # The first key is the origin's.
-  _, flip_key, _, _, elastic_key = jax.random.split(key, 5)
-  angle, factor = _turn(key, config)
+  angle, factor = _turn(keys, config)
   line = jnp.arange(size) - (size - 1) / 2
   grid = jnp.stack(jnp.meshgrid(line, line, indexing='ij'), axis=-1)
   if config.elastic:
-    grid += _displacement(elastic_key, config, size)
+    grid += _displacement(keys.elastic, config, size)
   if config.scale > 1:
     grid /= factor
   if config.flip:
-    grid *= jax.random.rademacher(flip_key, (2,), grid.dtype)
+    grid *= jax.random.rademacher(keys.flip, (2,), grid.dtype)
   if config.rotate:
     sine, cosine = jnp.sin(angle), jnp.cos(angle)
     # Written out: a product on a GPU could run in lower precision.

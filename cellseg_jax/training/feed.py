@@ -36,7 +36,7 @@ from cellseg_jax.datasets.survey import Survey
 from cellseg_jax.datasets.tiles import open_tiles, Tiles
 from cellseg_jax.training import parallel
 from cellseg_jax.training.augment import most_reach, reach
-from cellseg_jax.training.places import choose, Place
+from cellseg_jax.training.places import choose, crop_keys, Place
 from cellseg_jax.training.step import sample_keys
 
 # Share of a device's memory that training images may take.
@@ -226,9 +226,9 @@ def _places(
   samples = jax.numpy.arange(run.batch_size, dtype='int32')
 
   def at(step: jax.Array) -> tuple[Place, jax.Array]:
-    keys = sample_keys(run.seed, step, samples)
+    keys = crop_keys(sample_keys(run.seed, step, samples))
     place = choose(keys, layout, changes, run.crop_size)
-    return place, jax.vmap(lambda key: reach(key, changes, run.crop_size))(keys)
+    return place, jax.vmap(lambda own: reach(own, changes, run.crop_size))(keys)
 
   return jax.vmap(at)(steps)
 

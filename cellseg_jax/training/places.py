@@ -9,6 +9,41 @@ from cellseg_jax.config import AugmentationConfig
 from cellseg_jax.datasets.pool import Layout
 
 
+class CropKeys(NamedTuple):
+  """A key for each random choice of a crop; JAX random keys (...).
+
+  Attributes:
+    image: Which image it is cut from.
+    cell: Whether it is centred on a cell, and on which.
+    origin: Where it is cut, if not around a cell.
+    flip: Along which axes it is mirrored.
+    angle: By how much it is turned.
+    scale: By how much it is magnified.
+    elastic: How it is deformed.
+    intensity: How its intensities change.
+  """
+
+  image: jax.Array
+  cell: jax.Array
+  origin: jax.Array
+  flip: jax.Array
+  angle: jax.Array
+  scale: jax.Array
+  elastic: jax.Array
+  intensity: jax.Array
+
+
+def crop_keys(keys: jax.Array) -> CropKeys:
+  """Splits the keys of crops, (N,), into `CropKeys` of N."""
+  return jax.vmap(_split)(keys)
+
+
+def _split(key: jax.Array) -> CropKeys:
+  image, moves, intensity, cell = jax.random.split(key, 4)
+  origin, flip, angle, scale, elastic = jax.random.split(moves, 5)
+  return CropKeys(image, cell, origin, flip, angle, scale, elastic, intensity)
+
+
 class Place(NamedTuple):
   """Where crops are cut.
 
@@ -22,14 +57,14 @@ class Place(NamedTuple):
 
 
 def choose(
-  keys: jax.Array, layout: Layout, config: AugmentationConfig, size: int
+  keys: CropKeys, layout: Layout, config: AugmentationConfig, size: int
 ) -> Place:
-  """Draws an image and a place in it for every key.
+  """Draws an image and a place in it for every crop.
 
   Whole numbers and comparisons alone: the same on every device.
 
   Args:
-    keys: JAX random keys (N,).
+    keys: Those of N crops.
     layout: The training images.
     config: Which changes, and how strong.
     size: Side of the crops in pixels.
@@ -39,17 +74,15 @@ def choose(
     starts where it fits.
   """
 
-  def one(key: jax.Array) -> Place:
-    which, moves, _ = jax.random.split(key, 3)
-    drawn = 1 - jax.random.uniform(which)  # Above 0, at most 1.
+  def one(own: CropKeys) -> Place:
+    drawn = 1 - jax.random.uniform(own.image)  # Above 0, at most 1.
     index = jnp.searchsorted(layout.bounds, drawn)
     middle = None
     if config.centred:
-      index, middle = _choose_cell(which, index, layout, config)
+      index, middle = _choose_cell(own.cell, index, layout, config)
     extent = layout.sizes[index]
     room = extent if config.roll else jnp.maximum(extent - size + 1, 1)
-    origin_key = jax.random.split(moves, 5)[0]
-    origin = jax.random.randint(origin_key, (2,), 0, room)
+    origin = jax.random.randint(own.origin, (2,), 0, room)
     if middle is not None:
       around = middle - size // 2
       if not config.roll:

@@ -15,6 +15,7 @@ from cellseg_jax.training.augment import (
   change_intensity,
   sample_coordinates,
 )
+from cellseg_jax.training.places import crop_keys
 
 SIZE = 16
 OFF = {'roll': False, 'flip': False, 'rotate': False}
@@ -40,8 +41,8 @@ def keys(count, seed=0):
 def places(keys, config, size):
   """Where crops from the first pixel on are read, (N, S, S, 2)."""
   origin = jnp.array([0, 0])
-  draw = jax.vmap(lambda key: sample_coordinates(key, origin, config, size))
-  return draw(keys)
+  draw = jax.vmap(lambda own: sample_coordinates(own, origin, config, size))
+  return draw(crop_keys(keys))
 
 
 @functools.partial(quick.jit, static_argnums=(2, 3))
@@ -225,6 +226,13 @@ def test_images_are_drawn_by_their_chances():
   counts = np.bincount(found.astype(int), minlength=3)
   assert counts[1] == 0
   assert abs(counts[0] - 200) < 4 * np.sqrt(1000 * 0.2 * 0.8)
+
+
+def test_no_key_is_used_twice():
+  pool = make_pool(numbered())
+  changes = config(**ALL, blur=1.0, noise=0.1, centred=0.5)
+  with jax.debug_key_reuse(True):
+    jax.jit(augment, static_argnums=(2, 3))(keys(2), pool, changes, SIZE)
 
 
 def test_a_crop_depends_on_its_own_key_alone():

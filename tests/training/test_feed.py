@@ -23,6 +23,7 @@ from cellseg_jax.training.augment import (
   sample_coordinates,
 )
 from cellseg_jax.training.optimizer import make_optimizer
+from cellseg_jax.training.places import crop_keys
 from cellseg_jax.training.step import draw, init_state, train_step
 
 ALL = {
@@ -159,12 +160,11 @@ def test_crops_are_read_within_their_reach(changes):
   config = config_of('', **changes).augmentation
   at = np.zeros(2, np.int32)
 
-  def read(key):
-    place = jax.random.split(key, 3)[1]
-    coordinates = sample_coordinates(place, at, config, 32)
-    return coordinates.min(), coordinates.max(), reach(key, config, 32)
+  def read(keys):
+    coordinates = sample_coordinates(keys, at, config, 32)
+    return coordinates.min(), coordinates.max(), reach(keys, config, 32)
 
-  keys = jax.random.split(jax.random.key(0), 2000)
+  keys = crop_keys(jax.random.split(jax.random.key(0), 2000))
   low, high, beyond = map(np.asarray, quick.jit(jax.vmap(read))(keys))
   assert (low >= -beyond).all()
   # One more pixel is read beyond the largest.
