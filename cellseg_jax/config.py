@@ -132,8 +132,10 @@ class ModelConfig:
   # also reads the maps of strides 2, 4, 8 and 16).
   head: str = 'transposed'
   # Side of the transposed convolution's kernel; a multiple of the stride, 32.
+  # 'skips' has none.
   head_kernel: int = 64
-  # Initial head: 'random' (LeCun normal) or 'bilinear' upsampling.
+  # Initial transposed convolution: 'random' (LeCun normal) or 'bilinear'
+  # upsampling.
   head_init: str = 'random'
   # Precision of the maps inside: 'float32', 'bfloat16', or 'auto': bfloat16
   # while training on GPUs, else float32. Parameters, logits and loss are

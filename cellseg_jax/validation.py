@@ -60,13 +60,16 @@ def check_values(config: Config) -> None:
         f'config.{where} must be a multiple of the network stride {STRIDE}, '
         f'found {value}; the nearest are {" and ".join(map(str, near))}'
       )
-  if (
-    config.model.head_init == 'bilinear' and config.model.head_kernel == STRIDE
+  _check_head(config)
+  for where, value in (
+    ('decoding.centre_share', config.decoding.centre_share),
+    ('decoding.confidence', config.decoding.confidence),
   ):
-    raise ConfigError(
-      "config.model.head_init 'bilinear' needs neighbouring blocks to overlap: "
-      f'config.model.head_kernel must be at least {2 * STRIDE}, found {STRIDE}'
-    )
+    if -1 < value < 0:
+      raise ConfigError(
+        f'config.{where} must be -1, which lets it be chosen, or 0 to 1, found '
+        f'{value}'
+      )
   _check_maps(config)
   intensity = config.intensity
   if intensity.low_percentile >= intensity.high_percentile:
@@ -74,6 +77,23 @@ def check_values(config: Config) -> None:
       'config.intensity.low_percentile must be below '
       f'config.intensity.high_percentile, found {intensity.low_percentile} '
       f'and {intensity.high_percentile}'
+    )
+
+
+def _check_head(config: Config) -> None:
+  """What begins as bilinear upsampling is one that overlaps."""
+  model = config.model
+  if model.head_init != 'bilinear':
+    return
+  if model.head != 'transposed':
+    raise ConfigError(
+      "config.model.head_init 'bilinear' needs config.model.head 'transposed', "
+      f'found {model.head!r}'
+    )
+  if model.head_kernel == STRIDE:
+    raise ConfigError(
+      "config.model.head_init 'bilinear' needs neighbouring blocks to overlap: "
+      f'config.model.head_kernel must be at least {2 * STRIDE}, found {STRIDE}'
     )
 
 

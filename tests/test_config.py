@@ -166,6 +166,8 @@ def test_no_number_may_be_nan(field):
     ('model.head_kernel', 512, '32 to 256'),
     ('model.normalization', 'layer', 'none, lrn, batch'),
     ('model.head_init', 'zeros', 'random, bilinear'),
+    ('decoding.centre_share', -0.5, '-1, which lets it be chosen, or 0 to 1'),
+    ('decoding.confidence', -0.1, '-1, which lets it be chosen, or 0 to 1'),
     ('model.width', 0.0, '0.05 to 4'),
     ('data.dataset', 'mnist', 'simulated_colonies, labelled_folder'),
     ('data.binary_labels', 'guess', 'refuse, components'),
@@ -185,6 +187,13 @@ def test_impossible_values_are_refused_by_name(field, value, allowed):
   assert f'config.{field}' in message
   assert allowed in message
   assert str(value) in message
+
+
+def test_bilinear_upsampling_needs_the_head_that_upsamples():
+  bilinear = replace(Config(), model={'head_init': 'bilinear'})
+  validate(bilinear)
+  assert "'transposed'" in refusal(replace(bilinear, model={'head': 'skips'}))
+  assert 'at least 64' in refusal(replace(bilinear, model={'head_kernel': 32}))
 
 
 @pytest.mark.parametrize('dataset', DATASETS[1:])

@@ -17,10 +17,13 @@ from cellseg_jax.images import normalize
 from cellseg_jax.images.targets import map_names
 from cellseg_jax.model import fcn
 
-# What gives maps their meaning, variables their shapes and labels their form.
-_ALIKE = (
+# Fields that decide the shapes of variables, the meaning of maps, the form of
+# labels, and the scale of images.
+_USED = (
   'data.channels',
   'data.resample',
+  'data.diameter',
+  'data.pixel_size',
   'intensity.',
   'model.',
   'decoding.',
@@ -31,14 +34,15 @@ _ALIKE = (
 def architecture(config: Config) -> tuple[tuple[str, Any], ...]:
   """Returns names and values of the fields that a model's use depends on."""
   fields = serialization.flat(config).items()
-  return tuple(field for field in fields if field[0].startswith(_ALIKE))
+  return tuple(field for field in fields if field[0].startswith(_USED))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Static:
-  """What a model is beside its arrays; equal where compiled code is.
+  """The static part of a model; equal if the use of the models is the same.
 
-  Runs that differ in a seed, a folder or the length of training are equal.
+  Configs that differ in a seed, a folder or the length of training are equal,
+  so that their models share compiled code.
   """
 
   config: Config = dataclasses.field(compare=False)
@@ -58,7 +62,10 @@ class Model:
   Attributes:
     variables: The network's parameters and batch statistics.
     settings: The decoder's settings by name, float32 () each.
-    config: The configuration it was trained with (static).
+    config: The configuration it was trained with (static). Out of a compiled
+      function comes the config of the first model of this architecture that
+      went in: the fields that a model's use depends on are the same, a seed or
+      a path may be another's.
     members: How many networks' variables are stacked, along a leading axis;
       of 1 they are as they are (static).
 

@@ -95,6 +95,9 @@ class GoogLeNet(nn.Module):
 class FCN(nn.Module):
   """GoogLeNet with a head of pixels for its classifier.
 
+  `init`, `apply` and `apply_train` of this module are what training and
+  prediction use: quicker to compile, and with the head's own initial kernel.
+
   Attributes:
     config: Width, normalisation and head.
     axis_name: Mapped axis over which batch statistics are averaged, or None.
@@ -156,8 +159,8 @@ def _padded(images: jax.Array, axis: int) -> jax.Array:
 def init(key: jax.Array, config: ModelConfig, channels: int) -> Variables:
   """Draws the network's initial variables.
 
-  Kernels before a ReLU are He normal (He et al., ICCV 2015), the head's is
-  LeCun normal or bilinear; scales are 1, biases 0.
+  Kernels are He normal (He et al., ICCV 2015), but for that of a transposed
+  convolution, which is as `config.head_init` says; scales are 1, biases 0.
 
   Args:
     key: A JAX random key.

@@ -35,7 +35,7 @@ class TransposedConvHead(nn.Module):
     m = self.kernel_size // STRIDE
     # Row and column of a tap are split into (block, pixel within the block).
     shape = (c, m, m, STRIDE, STRIDE)
-    kernel = self.param('kernel', inception.DRAWN_LATER, shape)
+    kernel = self.param('kernel', inception.KERNEL_INIT, shape)
     bias = self.param('bias', nn.initializers.zeros, ())
     # From here on in full precision: logits are sums of many terms.
     exact = jnp.promote_types(x.dtype, jnp.float32)
@@ -93,7 +93,7 @@ class SkipHead(nn.Module):
       x += conv(features, 1, f'skip{stride}')(skip, train)
       x = conv(features, 3, f'mix{stride}')(x, train)
     shape = (x.shape[-1], self.maps)
-    kernel = self.param('kernel', inception.DRAWN_LATER, shape)
+    kernel = self.param('kernel', inception.KERNEL_INIT, shape)
     bias = self.param('bias', nn.initializers.zeros, (self.maps,))
     # From here on in full precision.
     kernel = kernel.astype(x.dtype)

@@ -73,7 +73,16 @@ def config_of_run(config: Config, names: Sequence[str], seed: int) -> Config:
     config: That of the study, resolved.
     names: Of the images to train on.
     seed: The run's.
+
+  Raises:
+    ConfigError: A name cannot stand in a list of names.
   """
+  for name in names:
+    if ',' in name:
+      raise ConfigError(
+        f'{name}: the name of an image in a study must hold no comma; rename '
+        'the image and its label'
+      )
   return replace(
     config,
     data={'train_images': ','.join(names)},

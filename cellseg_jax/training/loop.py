@@ -70,13 +70,13 @@ def train(
     LockedError: Another process trains in the folder.
     ProvenanceError: The folder holds a run on other files.
   """
-  with parallel.unanimous():
+  with parallel.unanimous(BAD_INPUT):
     run = prepare(config, pathlib.Path(workdir), report)
   parallel.check_same(
     {**serialization.flat(run.config), 'images': run.splits.digest}
   )
   with contextlib.ExitStack() as stack:
-    with parallel.unanimous():
+    with parallel.unanimous(BAD_INPUT):
       state = enter(run, stack)
     # The folder is the first process's alone to read.
     state = parallel.from_first(state)

@@ -135,11 +135,15 @@ def is_first() -> bool:
 
 
 @contextlib.contextmanager
-def unanimous() -> Iterator[None]:
-  """Lets all processes go on, or none: what one raises, all are told.
+def unanimous(refusals: tuple[type[Exception], ...]) -> Iterator[None]:
+  """Lets all processes go on, or none: where one raises, all raise `Refused`.
+
+  Args:
+    refusals: Errors of bad input, which this process raises as `Refused`, too;
+      others are faults of the program and stay what they are.
 
   Raises:
-    Refused: Another process raised an error, or this one of several did.
+    Refused: A process raised an error.
   """
   if jax.process_count() == 1:
     yield
@@ -149,7 +153,9 @@ def unanimous() -> Iterator[None]:
   except Exception as error:
     said = str(error) or type(error).__name__
     _from_all(said)
-    raise Refused(said) from error
+    if isinstance(error, refusals):
+      raise Refused(said) from error
+    raise
   for number, said in enumerate(_from_all('')):
     if said:
       raise Refused(f'process {number} of this run cannot begin: {said}')

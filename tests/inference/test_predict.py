@@ -238,3 +238,10 @@ def test_turns_average_over_flips_and_quarter_turns(monkeypatch):
   other = compute(turning, np.ascontiguousarray(np.rot90(raw)))
   for name, values in found.items():
     np.testing.assert_allclose(other[name], np.rot90(values), atol=1e-5)
+
+
+def test_a_compiled_function_returns_the_scale_of_the_model_it_was_given():
+  same = quick.jit(lambda model: model)
+  for diameter in (20.0, 30.0):
+    model = line_model(data={'diameter': diameter})
+    assert same(model).config.data.diameter == diameter

@@ -138,6 +138,12 @@ def test_a_learning_curve_grows_one_subset_into_the_next(tmp_path):
   assert formats.read_image(tmp_path / 'out' / 'learning_curve.png').size
 
 
+def test_a_name_that_cannot_stand_in_a_list_of_names_is_refused(tmp_path):
+  config = config_on(write_folder(tmp_path / 'set', ['a', 'b,c', 'd']))
+  with pytest.raises(ConfigError, match=r'b,c: .* must hold no comma; rename'):
+    cross_validation.cross_validate(config, tmp_path / 'out')
+
+
 def test_programs_of_a_run_are_let_go_of_when_it_is_made(tmp_path):
   config = config_on(write_folder(tmp_path / 'set', ['a', 'b']))
   earlier = jax.jit(lambda x: x + 1)

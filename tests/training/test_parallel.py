@@ -68,3 +68,21 @@ def test_the_same_bits_are_not_promised_where_xla_was_not_told(monkeypatch):
     parallel.check_deterministic(True)
   monkeypatch.setenv('XLA_FLAGS', f'--xla_dump_to= {parallel.DETERMINISTIC}')
   parallel.check_deterministic(True)
+
+
+def test_bad_input_of_one_process_refuses_and_a_fault_stays_a_fault(
+  monkeypatch,
+):
+  told = []
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(parallel, '_from_all', told.append)
+  for error, raised in (
+    (ConfigError('no images'), parallel.Refused),
+    (TypeError('no such method'), TypeError),
+  ):
+    with (
+      pytest.raises(raised, match=str(error)),
+      parallel.unanimous((ConfigError,)),
+    ):
+      raise error
+  assert told == ['no images', 'no such method']
