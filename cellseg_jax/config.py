@@ -259,3 +259,8 @@ class Config:
   optimizer: OptimizerConfig = OptimizerConfig()
   training: TrainingConfig = TrainingConfig()
   decoding: DecodingConfig = DecodingConfig()
+
+
+def map_names(model: ModelConfig) -> tuple[str, ...]:
+  """Returns the names of the maps that a network predicts, in order."""
+  return tuple(name.strip() for name in model.maps.split(','))

@@ -9,8 +9,8 @@ import pathlib
 import reprlib
 from typing import Any
 
+from cellseg_jax.atomic import replace_text
 from cellseg_jax.config import Config, ConfigError
-from cellseg_jax.images.atomic import replacing
 
 
 def replace(config: Config, **parts: Mapping[str, Any]) -> Config:
@@ -98,17 +98,6 @@ def save(config: Config, path: str | pathlib.Path) -> None:
   """Writes the configuration as JSON, whole or not at all."""
   text = json.dumps(to_dict(config), indent=2) + '\n'
   replace_text(pathlib.Path(path), text)
-
-
-def replace_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file that is, at every moment, either the old or the new."""
-  with replacing(path) as partial:
-    partial.write_text(text)
-
-
-def replace_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
-  """Writes plain values as JSON, a line each, as `replace_text`."""
-  replace_text(path, json.dumps(values, indent=1) + '\n')
 
 
 def load(path: str | pathlib.Path) -> Config:

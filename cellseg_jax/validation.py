@@ -2,8 +2,7 @@
 
 import math
 
-from cellseg_jax.config import Config, ConfigError, STRIDE
-from cellseg_jax.images.targets import map_names
+from cellseg_jax.config import Config, ConfigError, map_names, STRIDE
 
 DATASETS = (
   'simulated_colonies',

@@ -10,8 +10,8 @@ PACKAGE = 'cellseg_jax'
 
 LAYERS = (
   (
-    *('cache', 'config', 'environment', 'experiments', 'progress'),
-    *('serialization', 'validation', 'images'),
+    *('atomic', 'cache', 'config', 'environment', 'experiments', 'inside'),
+    *('progress', 'serialization', 'validation', 'images'),
   ),
   ('datasets', 'model'),
   ('training', 'inference', 'evaluation'),

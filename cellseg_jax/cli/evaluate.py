@@ -72,12 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
 def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
   """Compares two folders; returns `pooled` and `images` (by name)."""
   # Imported late: `cellseg --help` does not wait for it.
+  from cellseg_jax.atomic import replacing
   from cellseg_jax.evaluation import scores
-  from cellseg_jax.evaluation.outlines import COLOURS, draw_errors
+  from cellseg_jax.evaluation.error_pictures import COLOURS, draw_errors
   from cellseg_jax.images import formats
-  from cellseg_jax.images.atomic import replacing
   from cellseg_jax.images.errors import MAX_PIXELS
-  from cellseg_jax.images.inside import inside
+  from cellseg_jax.inside import inside
 
   most = arguments.max_pixels or MAX_PIXELS
   pairs = pair_by_name(

@@ -59,11 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
   """
   process.prepare()
   # Imported late: `cellseg --help` does not wait for JAX.
-  from cellseg_jax.config import ConfigError
   from cellseg_jax.export.agreement import AgreementError
   from cellseg_jax.inference.ensemble import ensemble
   from cellseg_jax.inference.load import load_model
-  from cellseg_jax.training.checkpoints import CheckpointError
 
   out = pathlib.Path(arguments.out)
   try:
@@ -73,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
   except AgreementError as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
-  except (ValueError, ConfigError, CheckpointError, OSError) as error:
+  except (ValueError, OSError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   except ModuleNotFoundError as error:

@@ -17,8 +17,7 @@ import numpy as np
 from cellseg_jax.cluster.mosaic import Mosaic
 from cellseg_jax.cluster.tasks import Cluster
 from cellseg_jax.cluster.work import FileFrame, model_of, Work
-from cellseg_jax.images.inside import inside
-from cellseg_jax.images.targets import map_names
+from cellseg_jax.config import map_names
 from cellseg_jax.inference import files, outputs
 from cellseg_jax.inference.batch import Stages
 from cellseg_jax.inference.blocks import cut, Readable
@@ -38,6 +37,7 @@ from cellseg_jax.inference.predict_large import (
   Tile,
   tiles_of,
 )
+from cellseg_jax.inside import inside
 
 _SCRATCH = '.scratch'
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cellseg_jax.images.atomic import replacing
+from cellseg_jax.atomic import replacing
 from cellseg_jax.inference.blocks import Box
 
 

@@ -101,11 +101,6 @@ class FileFrame:
       frame.pixel_size,
     )
 
-  @property
-  def ndim(self) -> int:
-    """As of `Frame`."""
-    return len(self.shape)
-
   def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
     return self._frames()[self.number][index]
 

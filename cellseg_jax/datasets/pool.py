@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from cellseg_jax.config import Config
+from cellseg_jax.config import Config, map_names
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.images import normalize, targets
 
@@ -152,7 +152,7 @@ def network_sizes(
 
 def depth(config: Config) -> int:
   """Returns the values a pixel: channels, targets and weight."""
-  return config.data.channels + len(targets.map_names(config.model)) + 1
+  return config.data.channels + len(map_names(config.model)) + 1
 
 
 def prepare_image(labelled: LabelledImage, config: Config) -> np.ndarray:
@@ -164,7 +164,7 @@ def prepare_image(labelled: LabelledImage, config: Config) -> np.ndarray:
   maps, weight = targets.targets_and_weight(
     targets.resample_labels(labelled.labels, shape),
     targets.resample_labels(labelled.valid, shape),
-    targets.map_names(config.model),
+    map_names(config.model),
     config.targets,
   )
   return np.dstack([image, maps, weight])

@@ -21,8 +21,8 @@ from cellseg_jax.datasets.builder import (
 )
 from cellseg_jax.datasets.folder import read_pair
 from cellseg_jax.images.formats import read_image, read_labels
-from cellseg_jax.images.inside import is_plain
 from cellseg_jax.images.labels import LabelError
+from cellseg_jax.inside import is_plain
 
 
 class PublicSet(  # type: ignore[call-arg]  # TFDS has the keyword.

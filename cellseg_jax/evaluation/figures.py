@@ -9,10 +9,10 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
+from cellseg_jax.atomic import replacing
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.evaluation import case_study
 from cellseg_jax.evaluation.roc import Roc, thin, tpr_at_fpr
-from cellseg_jax.images.atomic import replacing
 from cellseg_jax.images.pictures import grey, label_colours
 
 _PANEL = 4.6  # Width of a panel, in inches.

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cellseg_jax.config import map_names
 from cellseg_jax.datasets.simulated import simulate_colony
 from cellseg_jax.evaluation import scores
 from cellseg_jax.images import normalize
-from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference.predict import maps_of_normalized, Model
 
 # Largest difference of a map's value, of 0 to 1, that is put down to another

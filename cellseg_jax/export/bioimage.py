@@ -17,12 +17,12 @@ from bioimageio.spec.model import v0_5
 from loguru import logger
 import numpy as np
 
+from cellseg_jax.atomic import replacing
+from cellseg_jax.config import map_names
 from cellseg_jax.export import agreement, onnx_graph
 from cellseg_jax.export.card import describe, MEANINGS
 from cellseg_jax.export.package_text import CITATIONS, documentation
-from cellseg_jax.images.atomic import replacing
 from cellseg_jax.images.formats import write_picture
-from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference.predict import Model
 
 _EPS = 1e-6  # Of scale_range.

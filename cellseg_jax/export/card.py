@@ -3,8 +3,7 @@
 from importlib import metadata
 from typing import Any
 
-from cellseg_jax.config import Config
-from cellseg_jax.images.targets import map_names
+from cellseg_jax.config import Config, map_names
 from cellseg_jax.inference.predict import Model
 
 # What each map is; where they come from says `images.targets`.

@@ -3,9 +3,9 @@
 import json
 import pathlib
 
+from cellseg_jax.atomic import replacing
 from cellseg_jax.export import agreement, onnx_graph, onnx_runtime
 from cellseg_jax.export.card import describe
-from cellseg_jax.images.atomic import replacing
 from cellseg_jax.inference.predict import Model
 
 

@@ -16,9 +16,8 @@ from jax import lax
 import jax2onnx
 import onnx
 
-from cellseg_jax.config import STRIDE
+from cellseg_jax.config import map_names, STRIDE
 from cellseg_jax.images import normalize
-from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.model import fcn
 

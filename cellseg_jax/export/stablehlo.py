@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cellseg_jax import serialization
+from cellseg_jax.atomic import replacing
 from cellseg_jax.export import agreement
-from cellseg_jax.images.atomic import replacing
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.inference.segment import (

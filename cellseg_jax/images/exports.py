@@ -13,8 +13,8 @@ import roifile
 from scipy import ndimage
 import tifffile
 
+from cellseg_jax.atomic import replacing
 from cellseg_jax.images import formats
-from cellseg_jax.images.atomic import replacing
 from cellseg_jax.images.cells import Table
 from cellseg_jax.images.labels import check_confidence, renumbered
 from cellseg_jax.images.outlines import Polygons, polygons

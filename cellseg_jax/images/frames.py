@@ -45,11 +45,6 @@ class Frame:
   rgb: str
 
   @property
-  def ndim(self) -> int:
-    """2, or 3 with channels."""
-    return len(self.shape)
-
-  @property
   def pixel_size(self) -> tuple[float, float] | None:
     """Height and width of a pixel in um, or None if not known."""
     return self.source.pixel_size

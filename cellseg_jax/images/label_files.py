@@ -11,7 +11,7 @@ import uuid
 import numpy as np
 import tifffile
 
-from cellseg_jax.images.atomic import replacing
+from cellseg_jax.atomic import replacing
 
 # Height and width of tiles and chunks, and of the blocks that are read.
 BLOCK = 1024

@@ -60,11 +60,6 @@ class Source:
     self._array = keep(opened.array, axes.index('Y'), axes.index('X'))
     self._lock = threading.Lock()
 
-  @property
-  def ndim(self) -> int:
-    """How many axes."""
-    return len(self.shape)
-
   def size(self, axis: str) -> int:
     """The length along the axis of a letter; 1 where there is none."""
     return self.shape[self.axes.index(axis)] if axis in self.axes else 1

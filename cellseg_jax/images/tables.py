@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from cellseg_jax.images.atomic import replacing
+from cellseg_jax.atomic import replacing
 from cellseg_jax.images.cells import Column, columns, Table
-from cellseg_jax.images.inside import inside, is_plain
+from cellseg_jax.inside import inside, is_plain
 
 PARTS = '.cells'
 

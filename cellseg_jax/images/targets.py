@@ -5,13 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from cellseg_jax.config import ModelConfig, TargetConfig
+from cellseg_jax.config import TargetConfig
 from cellseg_jax.images.shape_maps import shape_map
-
-
-def map_names(model: ModelConfig) -> tuple[str, ...]:
-  """Returns the names of the maps that a network predicts, in order."""
-  return tuple(name.strip() for name in model.maps.split(','))
 
 
 def resample_labels(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from cellseg_jax.config import Config
 from cellseg_jax.inference.predict import (
@@ -64,7 +65,7 @@ def ensemble(models: Sequence[Model]) -> Model:
 
 @jax.jit
 def predict_with_disagreement(
-  model: Model, images: jax.Array
+  model: Model, images: ArrayLike
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
   """Computes all maps, and how far the members of an ensemble differ in them.
 

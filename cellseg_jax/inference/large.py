@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cellseg_jax.config import DecodingConfig, STRIDE
-from cellseg_jax.images.targets import map_names
+from cellseg_jax.config import DecodingConfig, map_names, STRIDE
 from cellseg_jax.inference import confidence as confidence_lib
 from cellseg_jax.inference.blocks import (
   Array,

@@ -11,13 +11,13 @@ import numpy as np
 from cellseg_jax.images import cells as cells_lib
 from cellseg_jax.images import exports, tables
 from cellseg_jax.images.frames import Frame
-from cellseg_jax.images.inside import inside
 from cellseg_jax.images.label_files import FORMATS, write_label_file
 from cellseg_jax.images.selection import stack_axes
 from cellseg_jax.inference import scale
 from cellseg_jax.inference.blocks import Array, Each, in_turn
 from cellseg_jax.inference.files import count_pixels, Found, Loaded, Options
 from cellseg_jax.inference.large_table import measure_large
+from cellseg_jax.inside import inside
 
 # What is made on request: the name of its folder, and the file's suffix.
 EXTRAS = {

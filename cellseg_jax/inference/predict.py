@@ -10,11 +10,11 @@ from typing import Any
 import jax
 from jax import lax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from cellseg_jax import serialization
-from cellseg_jax.config import Config
+from cellseg_jax.config import Config, map_names
 from cellseg_jax.images import normalize
-from cellseg_jax.images.targets import map_names
 from cellseg_jax.model import fcn
 
 # Fields that decide the shapes of variables, the meaning of maps, the form of
@@ -112,7 +112,7 @@ class Model:
     return cls(variables, settings, static.config, static.members)
 
 
-def predict(model: Model, images: jax.Array) -> jax.Array:
+def predict(model: Model, images: ArrayLike) -> jax.Array:
   """Computes the probability that each pixel is cell.
 
   Pure: works under `jax.jit`, `jax.vmap` and `jax.grad`.
@@ -141,7 +141,7 @@ def predict(model: Model, images: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def predict_maps(model: Model, images: jax.Array) -> dict[str, jax.Array]:
+def predict_maps(model: Model, images: ArrayLike) -> dict[str, jax.Array]:
   """Computes all maps that the network predicts.
 
   Pure: works under `jax.jit`, `jax.vmap` and `jax.grad`.

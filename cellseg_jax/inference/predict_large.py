@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from cellseg_jax.config import map_names
 from cellseg_jax.images import normalize
-from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference import tiling
 from cellseg_jax.inference.blocks import Array, Box, cut, Each, in_turn
 from cellseg_jax.inference.predict import mean_over_members, Model

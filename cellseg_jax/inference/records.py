@@ -14,10 +14,10 @@ import pathlib
 import re
 import shutil
 
-from cellseg_jax import serialization
+from cellseg_jax.atomic import replace_text
 from cellseg_jax.images import tables
-from cellseg_jax.images.inside import inside, open_no_link
 from cellseg_jax.inference import outputs
+from cellseg_jax.inside import inside, open_no_link
 
 LOG = 'segment.jsonl'
 _FOLDER = '.segment'
@@ -87,7 +87,7 @@ def keep(out: pathlib.Path, name: str, record: Record) -> None:
       _remove(out / output)
   path = _path(out, name)
   path.parent.mkdir(exist_ok=True)
-  serialization.replace_text(path, json.dumps(dataclasses.asdict(record)))
+  replace_text(path, json.dumps(dataclasses.asdict(record)))
   with open_no_link(out / LOG, 'a') as log:
     log.write(_line(record))
 
@@ -104,7 +104,7 @@ def merge(out: pathlib.Path) -> None:
   with open_no_link(lock_path, 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)  # Shards may end at the same time.
     known = read_all(out)
-    serialization.replace_text(out / LOG, ''.join(map(_line, known)))
+    replace_text(out / LOG, ''.join(map(_line, known)))
     parts = [
       out / path
       for record in known

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 import numpy as np
 
 from cellseg_jax.inference.predict import Model, predict_maps
@@ -62,12 +63,12 @@ class Segmentation(NamedTuple):
 
 
 def segment(
-  model: Model, images: jax.Array, *, max_cells: int = MAX_CELLS
+  model: Model, images: ArrayLike, *, max_cells: int = MAX_CELLS
 ) -> jax.Array:
   """Finds the cells.
 
-  Pure: works under `jax.jit`, `jax.vmap`, `jax.pmap` and in `jax.lax.scan`, and
-  on images that are sharded over a mesh of automatic axes
+  Works under `jax.jit`, `jax.vmap`, `jax.pmap` and in `jax.lax.scan`, and on
+  images that are sharded over a mesh of automatic axes
   (`jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,))`).
   Labels are those of the NumPy decoder, `inference.decode`, of the same maps.
 
@@ -104,7 +105,7 @@ def segment(
 
 
 def segment_with_scores(
-  model: Model, images: jax.Array, *, max_cells: int = MAX_CELLS
+  model: Model, images: ArrayLike, *, max_cells: int = MAX_CELLS
 ) -> Segmentation:
   """Finds the cells, measures them and says how sure the network is of each.
 
@@ -150,7 +151,7 @@ def segment_with_scores(
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _segment(model: Model, images: jax.Array, max_cells: int) -> Segmentation:
+def _segment(model: Model, images: ArrayLike, max_cells: int) -> Segmentation:
   """Computes what `segment_with_scores` returns."""
   maps = predict_maps(model, images)
   leading, size = maps['foreground'].shape[:-2], maps['foreground'].shape[-2:]

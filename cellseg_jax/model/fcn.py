@@ -18,8 +18,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from cellseg_jax.config import ModelConfig, STRIDE
-from cellseg_jax.images.targets import map_names
+from cellseg_jax.config import map_names, ModelConfig, STRIDE
 from cellseg_jax.model import inception
 from cellseg_jax.model.heads import SKIP_FEATURES, SkipHead, TransposedConvHead
 from cellseg_jax.model.inception import Channels, ConvRelu, Inception, StemConv

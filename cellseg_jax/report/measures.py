@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from cellseg_jax.evaluation.error_pictures import kinds, OF_PREDICTED
 from cellseg_jax.evaluation.look import Look
 from cellseg_jax.evaluation.matching import overlap_table, OverlapTable
-from cellseg_jax.evaluation.outlines import kinds, OF_PREDICTED
 from cellseg_jax.images.labels import renumbered
 
 BINS = 10

@@ -7,8 +7,8 @@ from typing import Any
 
 import jinja2
 
-from cellseg_jax.evaluation.outlines import COLOURS
-from cellseg_jax.serialization import replace_text
+from cellseg_jax.atomic import replace_text
+from cellseg_jax.evaluation.error_pictures import COLOURS
 
 
 def write_page(path: pathlib.Path, template: str, **values: Any) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 
 from cellseg_jax.images import tables
 from cellseg_jax.images.errors import ImageFileError
-from cellseg_jax.images.inside import inside
 from cellseg_jax.images.pictures import label_colours, overlay
 from cellseg_jax.images.selection import select, Selection
 from cellseg_jax.images.source import open_image
 from cellseg_jax.inference.records import read_all, Record
+from cellseg_jax.inside import inside
 from cellseg_jax.report import charts, encode
 from cellseg_jax.report.measures import diameters
 from cellseg_jax.report.outliers import Cells, remark, Remarks

@@ -15,12 +15,12 @@ from cellseg_jax.datasets.survey import survey
 from cellseg_jax.evaluation import case_study
 from cellseg_jax.evaluation.evaluate import roc_from
 from cellseg_jax.evaluation.look import chosen, look
-from cellseg_jax.images.inside import inside
 from cellseg_jax.inference.load import load_best
+from cellseg_jax.inside import inside
 from cellseg_jax.report import charts, measures, shown
 from cellseg_jax.report.page import safe, write_page
 from cellseg_jax.report.repeat import command
-from cellseg_jax.training.progress import read_metrics
+from cellseg_jax.training.metrics_log import read_metrics
 from cellseg_jax.training.results import (
   evaluate_step,
   Evaluated,

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.evaluation.error_pictures import kinds, OF_PREDICTED
 from cellseg_jax.evaluation.figures import composite
 from cellseg_jax.evaluation.look import Look
 from cellseg_jax.evaluation.matching import (
@@ -12,7 +13,6 @@ from cellseg_jax.evaluation.matching import (
   f1,
   OverlapTable,
 )
-from cellseg_jax.evaluation.outlines import kinds, OF_PREDICTED
 from cellseg_jax.images.labels import renumbered
 from cellseg_jax.images.pictures import grey
 from cellseg_jax.report import encode

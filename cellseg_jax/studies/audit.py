@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from cellseg_jax.atomic import replace_json
 from cellseg_jax.config import Config
 from cellseg_jax.datasets.pool import build_pool
 from cellseg_jax.images.normalize import resampled_shape
 from cellseg_jax.images.targets import resample_labels
 from cellseg_jax.inference.ensemble import ensemble
-from cellseg_jax.serialization import replace_json
 from cellseg_jax.studies import disagreement, figures, tables
 from cellseg_jax.studies.held_out import HeldOut, leave_one_out
 from cellseg_jax.studies.losses import gradient_norms, pixel_losses

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from cellseg_jax.atomic import replace_json
 from cellseg_jax.config import Config
 from cellseg_jax.evaluation import scores
 from cellseg_jax.evaluation.matching import mean_f1
 from cellseg_jax.evaluation.roc import roc_curve
 from cellseg_jax.images import formats
 from cellseg_jax.images.pictures import overlay
-from cellseg_jax.serialization import replace_json
 from cellseg_jax.studies import figures, tables
 from cellseg_jax.studies.held_out import HeldOut, leave_one_out
 

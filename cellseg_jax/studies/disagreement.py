@@ -5,12 +5,12 @@ import pathlib
 
 import numpy as np
 
+from cellseg_jax.atomic import replace_json
 from cellseg_jax.config import ConfigError
 from cellseg_jax.images import formats
 from cellseg_jax.images.labels import check_image
 from cellseg_jax.inference.ensemble import predict_with_disagreement
 from cellseg_jax.inference.predict import Model
-from cellseg_jax.serialization import replace_json
 from cellseg_jax.studies import figures, tables
 
 DRAWN = 6

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from cellseg_jax.atomic import replace_json
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load_whole, Splits
 from cellseg_jax.datasets.survey import survey
 from cellseg_jax.evaluation.assess import scalars
-from cellseg_jax.serialization import replace_json
 from cellseg_jax.studies import curve, figures, tables
 from cellseg_jax.studies.runs import (
   check_data,

@@ -11,11 +11,12 @@ import pathlib
 
 import jax
 
+from cellseg_jax.atomic import replace_text
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.load import Splits
 from cellseg_jax.datasets.survey import survey
-from cellseg_jax.serialization import replace, replace_text
+from cellseg_jax.serialization import replace
 from cellseg_jax.training.loop import train
 from cellseg_jax.training.provenance import check_config
 from cellseg_jax.training.resolve import resolve

@@ -6,7 +6,7 @@ import io
 import pathlib
 from typing import Any
 
-from cellseg_jax.serialization import replace_text
+from cellseg_jax.atomic import replace_text
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:

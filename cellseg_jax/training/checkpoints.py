@@ -27,15 +27,15 @@ from orbax.checkpoint.checkpoint_managers import (
 from cellseg_jax.config import Config
 from cellseg_jax.model import fcn
 from cellseg_jax.training import manifest
-from cellseg_jax.training.step import TrainState, variables_of, variables_to_use
-from cellseg_jax.training.stored import check_stored
-from cellseg_jax.training.trust import (
+from cellseg_jax.training.checkpoint_checks import (
   check_all,
   check_shape,
   CheckpointError,
   reading,
   WRITTEN_LAST,
 )
+from cellseg_jax.training.step import TrainState, variables_of, variables_to_use
+from cellseg_jax.training.stored import check_stored
 
 __all__ = ['CheckpointError', 'Checkpoints']
 

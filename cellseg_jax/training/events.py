@@ -10,9 +10,9 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from cellseg_jax.evaluation.error_pictures import draw_errors
 from cellseg_jax.evaluation.figures import composite
 from cellseg_jax.evaluation.look import Look
-from cellseg_jax.evaluation.outlines import draw_errors
 from cellseg_jax.images.pictures import grey
 
 # Images of which a crop is shown, and its side.

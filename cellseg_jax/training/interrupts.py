@@ -21,7 +21,6 @@ class Interrupted(RuntimeError):
 
   def __init__(self, number: int, said: str = ''):
     super().__init__(said)
-    self.number = number
     self.exit_code = 128 + number
 
 

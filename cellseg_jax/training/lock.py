@@ -8,7 +8,7 @@ import os
 import pathlib
 import socket
 
-from cellseg_jax.images.inside import open_no_link
+from cellseg_jax.inside import open_no_link
 
 
 class LockedError(RuntimeError):

@@ -11,9 +11,9 @@ from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load
 from cellseg_jax.datasets.survey import survey
 from cellseg_jax.images.formats import ImageFileError
-from cellseg_jax.images.inside import OutsideError
 from cellseg_jax.images.labels import LabelError
 from cellseg_jax.inference.load import load_best, load_variables
+from cellseg_jax.inside import OutsideError
 from cellseg_jax.training import parallel
 from cellseg_jax.training.checkpoints import CheckpointError
 from cellseg_jax.training.feed import make_feed

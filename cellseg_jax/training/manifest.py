@@ -5,7 +5,7 @@ import hashlib
 import json
 import pathlib
 
-from cellseg_jax.serialization import replace_json
+from cellseg_jax.atomic import replace_json
 
 NAME = 'manifest.json'
 

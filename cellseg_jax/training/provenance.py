@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from cellseg_jax import serialization
+from cellseg_jax.atomic import replace_json
 from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.environment import cores, version
 
@@ -154,7 +155,7 @@ def note_start(
   starts = found['starts']
   then = starts[-1] if starts else now
   found['starts'] = [*starts, {'step': step, **now}]
-  serialization.replace_json(workdir / NAME, found)
+  replace_json(workdir / NAME, found)
   differing = [
     f'{name} (then {then.get(name)!r}, now {value!r})'
     for name, value in now.items()

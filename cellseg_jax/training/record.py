@@ -13,14 +13,14 @@ from cellseg_jax import serialization
 from cellseg_jax.config import Config
 from cellseg_jax.environment import peak_memory
 from cellseg_jax.evaluation.assess import scalars
-from cellseg_jax.images.inside import inside
+from cellseg_jax.inside import inside
 from cellseg_jax.progress import progress_bar
 from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training import provenance
 from cellseg_jax.training.checkpoints import Checkpoints
 from cellseg_jax.training.events import Events, SHOWN
 from cellseg_jax.training.lock import locked
-from cellseg_jax.training.progress import MetricsLog
+from cellseg_jax.training.metrics_log import MetricsLog
 from cellseg_jax.training.results import Evaluated, write_evaluation
 from cellseg_jax.training.step import TrainState
 

@@ -10,7 +10,7 @@ from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.datasets.load import load
 from cellseg_jax.datasets.survey import survey
 from cellseg_jax.evaluation import figures
-from cellseg_jax.images.inside import inside
+from cellseg_jax.inside import inside
 from cellseg_jax.training import optimizer as optimizer_lib
 from cellseg_jax.training import provenance
 from cellseg_jax.training.checkpoints import Checkpoints

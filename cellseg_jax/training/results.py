@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cellseg_jax.atomic import replace_json, replace_text
 from cellseg_jax.config import Config
 from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.load import Splits
@@ -18,10 +19,9 @@ from cellseg_jax.evaluation import figures
 from cellseg_jax.evaluation.assess import assess
 from cellseg_jax.evaluation.evaluate import roc_from
 from cellseg_jax.evaluation.look import chosen, Look, look
-from cellseg_jax.images.inside import inside
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
-from cellseg_jax.serialization import replace_json, replace_text
+from cellseg_jax.inside import inside
 from cellseg_jax.training.step import draw
 
 # Validation images drawn; more would take longer than anyone looks.

@@ -180,11 +180,7 @@ def train_step(
   batch_size: int,
   axis_name: str | None = None,
 ) -> tuple[TrainState, jax.Array]:
-  """Makes one update from freshly drawn crops.
-
-  The gradient is that of one weighted mean over the global batch: sums of
-  gradients and of weights are added over devices before they are divided. Where
-  the loss or the gradient is not finite, only the counts change.
+  """Makes one update from freshly drawn crops: `draw`, then `update`.
 
   Args:
     state: The state before.
@@ -203,6 +199,35 @@ def train_step(
   """
   samples = device * batch_size + jax.numpy.arange(batch_size)
   batch = draw(state.step, samples, pool, config, seed)
+  return update(
+    state, batch, config=config, optimizer=optimizer, axis_name=axis_name
+  )
+
+
+def update(
+  state: TrainState,
+  batch: Batch,
+  *,
+  config: Config,
+  optimizer: optax.GradientTransformation,
+  axis_name: str | None = None,
+) -> tuple[TrainState, jax.Array]:
+  """Makes one update from a batch.
+
+  The gradient is that of one weighted mean over the global batch: sums of
+  gradients and of weights are added over devices before they are divided. Where
+  the loss or the gradient is not finite, only the counts change.
+
+  Args:
+    state: The state before.
+    batch: The crops of this device.
+    config: The network, and the share of the running average that is kept.
+    optimizer: As `make_optimizer` returns.
+    axis_name: The mapped axis of devices, or None for one device.
+
+  Returns:
+    The state after, and the loss, float32 ().
+  """
 
   def loss_sum(params: Any) -> Any:
     variables = {'params': params, 'batch_stats': state.batch_stats}

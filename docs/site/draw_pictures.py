@@ -14,7 +14,7 @@ import numpy as np
 
 import cellseg_jax
 from cellseg_jax.datasets.simulated import simulate_colony
-from cellseg_jax.evaluation.outlines import draw_errors
+from cellseg_jax.evaluation.error_pictures import draw_errors
 from cellseg_jax.images import pictures
 from cellseg_jax.inference.decode import decode
 from cellseg_jax.inference.predict import Model, predict_maps

@@ -7,8 +7,7 @@ convolution: what ours is when nothing is done for speed.
 from flax import linen as nn
 import jax
 
-from cellseg_jax.config import ModelConfig, STRIDE
-from cellseg_jax.images.targets import map_names
+from cellseg_jax.config import map_names, ModelConfig, STRIDE
 from cellseg_jax.model.fcn import scaled, STAGES
 from cellseg_jax.model.heads import SKIP_FEATURES
 

@@ -14,8 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cellseg_jax.config import ModelConfig, STRIDE
-from cellseg_jax.images.targets import map_names
+from cellseg_jax.config import map_names, ModelConfig, STRIDE
 from cellseg_jax.model.fcn import scaled, STAGES
 from cellseg_jax.model.heads import SKIP_FEATURES
 

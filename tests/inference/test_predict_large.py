@@ -6,10 +6,9 @@ import pytest
 import quick
 from tiny_networks import keep_few_blocks, random_variables, use_squares
 
-from cellseg_jax.config import Config
+from cellseg_jax.config import Config, map_names
 from cellseg_jax.datasets.simulated import simulate_colony
 from cellseg_jax.images import normalize
-from cellseg_jax.images.targets import map_names
 from cellseg_jax.inference import predict_large as large
 from cellseg_jax.inference.blocks import Box
 from cellseg_jax.inference.ensemble import ensemble

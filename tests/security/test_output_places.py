@@ -15,19 +15,19 @@ import tifffile
 from tiny_networks import use_a_line
 from tiny_sets import cells, write_folder
 
+from cellseg_jax.atomic import replacing
 from cellseg_jax.cli import main
 from cellseg_jax.config import Config, ConfigError, DataConfig
 from cellseg_jax.datasets.public import SBsst265
 from cellseg_jax.images import exports, tables
-from cellseg_jax.images.atomic import replacing
-from cellseg_jax.images.inside import inside, open_no_link, OutsideError
 from cellseg_jax.inference import load, predict
 from cellseg_jax.inference.predict import Model
+from cellseg_jax.inside import inside, open_no_link, OutsideError
 from cellseg_jax.report.predictions import report_predictions
 from cellseg_jax.serialization import replace
 from cellseg_jax.training.checkpoints import Checkpoints
 from cellseg_jax.training.lock import locked
-from cellseg_jax.training.progress import MetricsLog
+from cellseg_jax.training.metrics_log import MetricsLog
 from cellseg_jax.training.record import Record
 
 MAPS = quick.jit(predict.predict_maps.__wrapped__)

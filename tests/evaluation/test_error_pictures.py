@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cellseg_jax.evaluation.outlines import COLOURS, draw_errors
+from cellseg_jax.evaluation.error_pictures import COLOURS, draw_errors
 
 
 def square(labels, value, row, column, side=12):

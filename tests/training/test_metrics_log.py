@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from cellseg_jax.serialization import replace_text
-from cellseg_jax.training.progress import MetricsLog
+from cellseg_jax.atomic import replace_text
+from cellseg_jax.training.metrics_log import MetricsLog
 
 
 def lines(path):

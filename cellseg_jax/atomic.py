@@ -1,13 +1,15 @@
 """Files and folders that are, at every moment, either the old or the new."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import pathlib
 import shutil
 import socket
+from typing import Any
 import uuid
 
 
@@ -48,6 +50,17 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
   finally:
     for left in (partial, older):
       _remove(left)
+
+
+def replace_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file that is, at every moment, either the old or the new."""
+  with replacing(path) as partial:
+    partial.write_text(text)
+
+
+def replace_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
+  """Writes plain values as JSON, a line each, as `replace_text`."""
+  replace_text(path, json.dumps(values, indent=1) + '\n')
 
 
 def _prefix() -> str:

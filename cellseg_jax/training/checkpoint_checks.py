@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cellseg_jax.images.inside import inside
+from cellseg_jax.inside import inside
 from cellseg_jax.training import manifest
 
 # What Orbax writes while a checkpoint takes its place; the manifest has them

@@ -4,8 +4,8 @@ import json
 import pathlib
 from typing import Any
 
-from cellseg_jax.images.inside import open_no_link
-from cellseg_jax.serialization import replace_text
+from cellseg_jax.atomic import replace_text
+from cellseg_jax.inside import open_no_link
 
 
 class MetricsLog:

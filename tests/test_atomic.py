@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from cellseg_jax.images import atomic
-from cellseg_jax.images.atomic import replacing
+from cellseg_jax import atomic
+from cellseg_jax.atomic import replacing
 
 
 def write(path, text, fault=None):
