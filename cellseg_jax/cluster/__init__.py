@@ -1,1 +1,4 @@
-"""Segmentation on the workers of a Dask cluster; the extra `[cluster]`."""
+"""Segmentation on Dask clusters; requires the optional extra `[cluster]`.
+
+Small files are one task each; a large file is split into block tasks.
+"""

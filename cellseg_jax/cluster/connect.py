@@ -1,4 +1,7 @@
-"""A connection to a Dask cluster, on this machine or on others."""
+"""Connects to a Dask cluster, or starts one on this machine.
+
+Also prepares each worker before its first task. Used by `segment --dask`.
+"""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -11,9 +14,9 @@ from typing import Any
 from cellseg_jax.environment import cores
 
 _INSTALL = "needs the extra [cluster]: pip install 'cellseg_jax[cluster]'"
-# Of workers on this machine, before they start: they tell of faults alone, do
-# not look every 10 ms at what they are doing, and keep memory that they free
-# (as `cli.process` does; Dask's own setting gives it back at once).
+# Settings applied before local workers start: they log only warnings and
+# errors, run without Dask's 10 ms profiler, and keep freed memory instead of
+# returning it to the system at once, as Dask's default would.
 _ENVIRONMENT = 'distributed.nanny.pre-spawn-environ'
 _LOCAL = {
   f'{_ENVIRONMENT}.DASK_LOGGING__DISTRIBUTED': 'warning',
@@ -22,29 +25,30 @@ _LOCAL = {
   f'{_ENVIRONMENT}.MALLOC_MMAP_MAX_': 0,
   'distributed.worker.profile.enabled': False,
 }
-_SECONDS = 30.0  # To wait for a scheduler that does not answer.
+_SECONDS = 30.0  # Timeout for connecting to a scheduler.
 
 
 class ClusterError(RuntimeError):
-  """There is no cluster, or no longer."""
+  """The cluster cannot be reached, or the connection to it was lost."""
 
 
 @contextlib.contextmanager
 def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
-  """Connects to a cluster for as long as it is used.
+  """Connects to a cluster for the duration of a `with` block.
 
   Args:
-    address: Of a scheduler, such as tcp://host:8786; 'local:N' starts N workers
-      on this machine, of one core each, and 'local' as many as it has cores.
-    prepare: Called once in every worker, before its first task, in the folder
-      that this process works in.
+    address: Address of a scheduler, such as tcp://host:8786. 'local:N' starts N
+      single-threaded workers on this machine; 'local' starts one per core.
+    prepare: Called once in every worker before its first task, with this
+      process's working directory as the current one.
 
   Yields:
-    A `distributed.Client`.
+    A connected `distributed.Client`.
 
   Raises:
-    ClusterError: Dask is not installed, or the scheduler does not answer.
-    ValueError: The address is none.
+    ClusterError: Dask is not installed, the scheduler does not answer, or a
+      worker cannot be prepared.
+    ValueError: `address` is not a valid address.
   """
   local = re.fullmatch(r'local(?::(\d+))?', address)
   if local and local[1] and int(local[1]) < 1:
@@ -68,7 +72,7 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
           distributed.LocalCluster(
             n_workers=int(local[1] or cores()),
             threads_per_worker=1,
-            dashboard_address='127.0.0.1:0',  # For this machine alone.
+            dashboard_address='127.0.0.1:0',  # Not reachable from outside.
           )
         )
       else:
@@ -87,18 +91,19 @@ def connected(address: str, prepare: Callable[[], Any]) -> Iterator[Any]:
     try:
       yield client
     finally:
-      with contextlib.suppress(OSError):  # Perhaps the cluster is gone.
+      with contextlib.suppress(OSError):  # The cluster may be gone.
         client.unregister_worker_plugin(setup.name)
-      _quiet(logging.ERROR)  # That workers are slow to end concerns nobody.
+      _quiet(logging.ERROR)  # Hides warnings about workers slow to stop.
 
 
 def _setup(distributed: Any, prepare: Callable[[], Any], alone: bool) -> Any:
-  """Makes the plugin that readies a worker, one that is started anew, too.
+  """Creates the plugin that prepares every worker, including restarted ones.
 
   Args:
-    distributed: The package.
-    prepare: As for `connected`.
-    alone: Whether a worker is to use one core, since there is one for each.
+    distributed: The imported `distributed` package.
+    prepare: Called once in every worker before its first task.
+    alone: Whether each worker should use a single core, because there is one
+      worker per core.
   """
   here = os.getcwd()
 
@@ -119,15 +124,17 @@ def _setup(distributed: Any, prepare: Callable[[], Any], alone: bool) -> Any:
 
 
 def _quiet(level: int = logging.WARNING) -> None:
-  """Silences what Dask tells of every connection."""
+  """Silences Dask's log messages below `level`."""
   logging.getLogger('distributed').setLevel(level)
 
 
 @contextlib.contextmanager
 def _one_core() -> Iterator[None]:
-  """Makes JAX begin on one core, by which XLA chooses its number of threads.
+  """Pins the process to one core while JAX starts, on Linux.
 
-  Not for longer: where others compute too, the system chooses cores better.
+  XLA sizes its thread pool by the cores it can use at that time. The pinning
+  ends afterwards, because the scheduler of a busy machine places threads better
+  than fixed cores do.
   """
   if sys.platform != 'linux':
     yield
@@ -144,6 +151,7 @@ def _one_core() -> Iterator[None]:
 
 
 def _keep_to(usable: set[int]) -> None:
+  """Restricts all threads of this process to the given cores."""
   for thread in os.listdir('/proc/self/task'):
-    with contextlib.suppress(ProcessLookupError):  # It ended meanwhile.
+    with contextlib.suppress(ProcessLookupError):  # The thread has ended.
       os.sched_setaffinity(int(thread), usable)

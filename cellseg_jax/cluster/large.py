@@ -1,8 +1,9 @@
-"""A large file, whose blocks are tasks of a cluster.
+"""Segments one large file with its tiles and blocks as cluster tasks.
 
-What is found in a block lies in a folder within that of the outputs, which all
-workers see; they send back a few numbers for every piece of a cell. These are
-joined by the same code as in one process, so that labels are the same.
+Workers store per-block results in a scratch folder inside the output folder,
+which all of them can access, and send back only a few numbers per cell piece.
+The client joins the pieces with the same code as a single process does, so the
+labels are identical.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,13 +45,16 @@ _SCRATCH = '.scratch'
 
 @contextlib.contextmanager
 def stages(cluster: Cluster, work: Work, name: str) -> Iterator[Stages]:
-  """Gives what is done with a large file on a cluster.
+  """Yields the stages that process a large file on a cluster.
 
   Args:
-    cluster: Where.
-    work: See `Work`.
-    name: What the file's outputs are called; so is its folder of scratch, that
-      of a run that was killed is removed.
+    cluster: The cluster that runs the tasks.
+    work: What all tasks of the run have in common.
+    name: Base name of the file's outputs, also used for its scratch folder. A
+      scratch folder left behind by a killed run is removed first.
+
+  Yields:
+    The stages, for `batch.outcomes`; scratch is deleted when the block ends.
   """
   folder = inside(work.out.resolve(), pathlib.Path(_SCRATCH, name))
   shutil.rmtree(folder, ignore_errors=True)
@@ -64,13 +68,13 @@ def stages(cluster: Cluster, work: Work, name: str) -> Iterator[Stages]:
   finally:
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
-      folder.parent.rmdir()  # Unless there are others.
+      folder.parent.rmdir()  # Fails while other files have scratch there.
 
 
 def _load(
   path: pathlib.Path, options: files.Options, channels: int
 ) -> files.Loaded:
-  """Opens a file as `files.load`; its pixels are read by whoever needs them."""
+  """Opens a file as `files.load` does, but leaves reading pixels to workers."""
   with contextlib.ExitStack() as stack:
     frames = stack.enter_context(files.opened(path, options, channels))
     pixels = [
@@ -88,7 +92,7 @@ def _find(
   loaded: files.Loaded,
   options: files.Options,
 ) -> list[files.Found]:
-  """Finds the cells of every frame, as `files.find`."""
+  """Finds the cells of every frame as `files.find` does, on the cluster."""
   shape = (loaded.frames[0].shape[0], loaded.frames[0].shape[1])
   files.check_extras(shape, options)
   model = files.fitted(model, loaded.frames[0].pixel_size, options)
@@ -123,7 +127,19 @@ def _predict(
   image: FileFrame,
   folder: pathlib.Path,
 ) -> dict[str, Readable]:
-  """Computes the maps that are read of a frame, as `predict_large`."""
+  """Predicts the maps of a frame that the decoder and the confidence read.
+
+  Args:
+    cluster: The cluster that runs one task per tile.
+    work: What all tasks of the run have in common.
+    model: The model, fitted to the scale of the frame.
+    image: The frame.
+    folder: Folder to create for the tiles' contributions.
+
+  Returns:
+    The maps by name, float32 (H, W), 0 to 1, blended like those of
+    `predict_large`.
+  """
   tiles = tiles_of(model, image, tile=TILE, overlap=OVERLAP, each=cluster.each)
   names = maps_read(model)
   places = [tile.place for tile in tiles]
@@ -143,7 +159,16 @@ def _keep_share(
   shares: Mosaic,
   number: int,
 ) -> None:
-  """Runs in a worker: keeps what a tile adds to the maps."""
+  """Computes and stores a tile's contribution to the maps; runs in a worker.
+
+  Args:
+    work: What all tasks of the run have in common.
+    image: The frame.
+    tiles: All tiles of the frame.
+    names: The maps to store, by name.
+    shares: Where the contributions are stored.
+    number: Index of the tile.
+  """
   model = files.fitted(model_of(work), image.pixel_size, work.options)
   share = compute_tile(model, tiles[number], read_tile(image, tiles[number]))
   order = [map_names(model.config.model).index(name) for name in names]

@@ -1,8 +1,8 @@
-"""Images that many workers write at the same time: a file for every block.
+"""Images that many workers write concurrently, with one file per block.
 
-Workers that wrote to one file where tiles overlap would be in each other's way,
-and what one that died had added could not be told. A file of its own is there
-whole or not at all, and done again it is the same.
+Workers writing to a shared file would conflict where tiles overlap, and what a
+worker had added before it died could not be told. A separate file per block is
+either complete or absent, and writing it again gives the same result.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from cellseg_jax.inference.blocks import Box
 
 
 class Mosaic:
-  """An image in files, added up where they overlap when it is read.
+  """An image stored as block files, summed where they overlap when read.
 
   Attributes:
     shape: Height and width.
-    dtype: Of its pixels.
+    dtype: Type of the pixels.
   """
 
   def __init__(
@@ -31,7 +31,15 @@ class Mosaic:
     dtype: np.dtype,
     plane: int = 0,
   ) -> None:
-    """Sees the files of a folder as an image; see `new`."""
+    """Views the files of an existing folder as an image; see `new`.
+
+    Args:
+      folder: Where the files are.
+      places: Top, bottom, left and right of each file, int64 (n, 4).
+      shape: Height and width.
+      dtype: Type of the pixels.
+      plane: Which of the images stored in each file to read.
+    """
     self.shape, self.dtype = shape, dtype
     self._folder, self._places, self._plane = folder, places, plane
 
@@ -43,35 +51,35 @@ class Mosaic:
     shape: tuple[int, int],
     dtype: Any,
   ) -> 'Mosaic':
-    """Makes a folder for an image.
+    """Creates a folder for an image.
 
     Args:
-      folder: To be made.
-      places: Where in the image each file lies. What is read of it must have
-        been written before.
+      folder: The folder to create; must not exist yet.
+      places: The box of each file in the image. A file must be written before
+        any region that it overlaps is read.
       shape: Height and width.
-      dtype: Of the pixels.
+      dtype: Type of the pixels.
     """
     folder.mkdir()
     boxes = np.array(places, np.int64).reshape(-1, 4)
     return cls(folder, boxes, shape, np.dtype(dtype))
 
   def plane(self, number: int) -> 'Mosaic':
-    """Returns one image, of files that hold several."""
+    """Returns a view of one of the images that each file holds."""
     return Mosaic(self._folder, self._places, self.shape, self.dtype, number)
 
   def keep(self, number: int, planes: np.ndarray) -> None:
-    """Writes a file.
+    """Writes the file of one block.
 
     Args:
-      number: Which of the places it belongs to.
-      planes: What it adds to each of the images, (N, h, w).
+      number: Index of the block in `places`.
+      planes: The block's contribution to each of the N images, (N, h, w).
     """
     with replacing(self._path(number)) as partial:
       np.save(partial, np.ascontiguousarray(planes, self.dtype))
 
   def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
-    """Writes a block that is one of the places."""
+    """Writes a block, whose slices must be exactly one of the places."""
     rows, columns = slices
     place = (rows.start, rows.stop, columns.start, columns.stop)
     (number,) = np.flatnonzero((self._places == place).all(1)).tolist()
@@ -85,7 +93,7 @@ class Mosaic:
     top, bottom, left, right = self._places.T
     near = (top < rows.stop) & (bottom > rows.start)
     near &= (left < columns.stop) & (right > columns.start)
-    # In order, as sums depend on it.
+    # In a fixed order, because the rounding of float sums depends on it.
     for number in np.flatnonzero(near).tolist():
       place = Box(*self._places[number].tolist())
       shared = Box(
@@ -94,7 +102,7 @@ class Mosaic:
         max(place.left, columns.start),
         min(place.right, columns.stop),
       )
-      # Mapped, so that only what is needed is read.
+      # Memory-mapped, so that only the shared part is read.
       planes = np.load(self._path(number), mmap_mode='r', allow_pickle=False)
       total[_within(shared, rows.start, columns.start)] += planes[self._plane][
         _within(shared, place.top, place.left)
@@ -106,7 +114,7 @@ class Mosaic:
 
 
 def _within(box: Box, top: int, left: int) -> tuple[slice, slice]:
-  """Returns where a box lies in a block that begins at a row and a column."""
+  """Returns the slices of a box within a block that starts at (top, left)."""
   return (
     slice(box.top - top, box.bottom - top),
     slice(box.left - left, box.right - left),

@@ -1,8 +1,8 @@
-"""Files as tasks of a cluster.
+"""Segments a list of files on a cluster, with one task per small file.
 
-Workers read the images and write the outputs themselves, so that all machines
-must see them by the same paths; relative ones are those of the client. It alone
-keeps the records of what became of them.
+Workers read the images and write the outputs themselves, so all machines must
+see them under the same paths; relative paths are resolved against the client's
+working directory. Only the client writes the records of each file's outcome.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,26 +20,27 @@ from cellseg_jax.inference.predict import Model
 def segment_files(
   cluster: Cluster, model: Model, jobs: Sequence[Job], work: Work
 ) -> Iterator[Outcome]:
-  """Segments files, each in one task; the blocks of large ones are tasks.
+  """Segments files, one per task; large files are split into block tasks.
 
-  A file that fails is tried once more, on another worker where there is one.
+  A file that fails is retried once, on another worker if there is one. Large
+  files come last, one after another.
 
   Args:
-    cluster: Where.
-    model: That of the folders.
-    jobs: What to do.
-    work: See `Work`.
+    cluster: The cluster that runs the tasks.
+    model: The model loaded from `work.folders`.
+    jobs: The files to segment.
+    work: What all tasks of the run have in common.
 
   Yields:
-    What became of each, in the order in which they end; as
-    `batch.segment_files`, and with the same outputs.
+    The outcome of each file, in order of completion. Outcomes and outputs are
+    those of `batch.segment_files`.
 
   Raises:
     ClusterError: The connection was lost.
     OSError: A record cannot be written.
   """
   large_ones: list[Job] = []
-  # Of few files, more would be idle than need be.
+  # With fewer files than threads, one task per file would leave some idle.
   few = len(jobs) < cluster.threads
   compute = functools.partial(_segment_file, work, few)
   for job, attempt in cluster.as_ended(compute, jobs, _failed):
@@ -58,6 +59,7 @@ def segment_files(
 
 
 def _settled(work: Work, outcome: Outcome) -> Outcome:
+  """Writes the record of an outcome and returns the outcome."""
   records.keep(work.out, outcome.job.name, outcome.record)
   return outcome
 
@@ -67,12 +69,16 @@ def _failed(outcome: Outcome | None) -> bool:
 
 
 def _segment_file(work: Work, few: bool, job: Job) -> Outcome | None:
-  """Runs in a worker: a file to its outputs; None of one to be done in blocks.
+  """Segments one file in a worker, unless it is to be split into blocks.
 
   Args:
-    work: See `Work`.
-    few: Whether to leave all that is seen in tiles to be done in blocks.
+    work: What all tasks of the run have in common.
+    few: Whether to split every file that the network sees in tiles, however
+      small.
     job: The file.
+
+  Returns:
+    The outcome, or None if the file is to be split into blocks.
   """
   model = model_of(work)
   if _is_for_blocks(model, job, work.options, few):
@@ -84,6 +90,7 @@ def _segment_file(work: Work, few: bool, job: Job) -> Outcome | None:
 def _is_for_blocks(
   model: Model, job: Job, options: files.Options, few: bool
 ) -> bool:
+  """Whether a file is to be split into blocks; see `_segment_file`."""
   channels = model.config.data.channels
   try:
     with files.opened(job.image, options, channels) as frames:
@@ -91,4 +98,4 @@ def _is_for_blocks(
       tiled = not files.is_small(fitted, frames[0])
       return tiled and (few or files.count_pixels(frames) > files.HELD)
   except FAULTS:
-    return False  # Whoever reads it will say what is wrong.
+    return False  # The task that reads the file will report the error.

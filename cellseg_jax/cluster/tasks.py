@@ -1,6 +1,6 @@
-"""Tasks on the workers of a cluster: few at a time, each tried twice.
+"""Runs tasks on a cluster, a limited number at a time, with one retry each.
 
-A worker that dies is Dask's to deal with: what it was at is done by another.
+If a worker dies, Dask itself reruns its tasks on other workers.
 """
 
 import collections
@@ -14,23 +14,24 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from cellseg_jax.cluster.connect import ClusterError
 from cellseg_jax.inference.pipeline import FAULTS
 
-# Tasks for each thread of the cluster that are under way: those that wait for
-# the first of them keep its worker busy. Neither the scheduler nor this process
-# holds more, however many there are.
+# Tasks submitted per cluster thread: one runs, the others wait so that the
+# thread is never idle. The limit bounds what the scheduler and this process
+# hold, however many tasks there are in all.
 _AHEAD = 3
-_REFRESH = 5.0  # Seconds after which to ask how many threads there are.
+_REFRESH = 5.0  # Seconds between queries of the number of threads.
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
 
 
 class Attempt(NamedTuple, Generic[Result]):
-  """What became of a task.
+  """The result of a task, or the exception that it raised.
 
   Attributes:
-    worker: The address of the worker; '' where several died over it.
-    value: What was computed; None where there is a fault.
-    fault: One of `FAULTS`.
+    worker: Address of the worker; '' if the task was given up after several
+      workers died running it.
+    value: The result; None if the task failed.
+    fault: The exception, one of `FAULTS`; None if the task succeeded.
   """
 
   worker: str
@@ -39,22 +40,22 @@ class Attempt(NamedTuple, Generic[Result]):
 
 
 class Cluster:
-  """Where tasks are run.
+  """Runs tasks on the workers of a Dask client.
 
   Attributes:
-    watch: Called with the number of tasks that are done and of all, 0 where
-      that is not known.
+    watch: Called by `each` after every task with the number of tasks done and
+      the total number, which is 0 if unknown.
   """
 
   def __init__(self, client: Any) -> None:
-    """Takes a `distributed.Client`."""
+    """Wraps a `distributed.Client`."""
     self._client = client
     self._threads, self._asked = 1, -_REFRESH
     self.watch: Callable[[int, int], None] = lambda done, total: None
 
   @property
   def threads(self) -> int:
-    """How many threads all workers have; at least 1."""
+    """Total number of threads of all workers; at least 1."""
     if time.monotonic() - self._asked >= _REFRESH:
       workers = self._workers().values()
       self._threads = max(1, sum(worker['nthreads'] for worker in workers))
@@ -64,22 +65,26 @@ class Cluster:
   def each(
     self, compute: Callable[[Item], Result], items: Iterable[Item]
   ) -> Iterator[Result]:
-    """Computes every item, and gives the results in order; a `blocks.Each`.
+    """Computes every item and yields the results in order; a `blocks.Each`.
 
     Args:
-      compute: Sent to every worker once. Done again, it does the same.
-      items: What to call it with; sent with the tasks.
+      compute: The function to call; sent to each worker once. Must be
+        idempotent, because a failed task is retried.
+      items: The arguments, one per call; sent with the tasks.
 
     Raises:
-      ClusterError: The scheduler is gone.
-      ValueError: As `compute`, twice; so do all of `FAULTS`.
+      ClusterError: The connection to the scheduler was lost.
+      ValueError: `compute` raised it for an item on both attempts; the same
+        applies to all of `FAULTS`.
+      OSError: Several workers died while running a task.
     """
     under_way: collections.deque[tuple[Item, Any]] = collections.deque()
     held, rest = self._hold(compute), iter(items)
     total = len(items) if isinstance(items, Sized) else 0
     done = itertools.count(1)
     while True:
-      # Half of them at a time: each message costs all who get it milliseconds.
+      # Results are gathered for half of the tasks at a time, because every
+      # message costs its recipients milliseconds.
       room = max(_AHEAD * self.threads - len(under_way), 0)
       new = list(itertools.islice(rest, room))
       futures = self._client.map(_attempt, [held] * len(new), new, pure=False)
@@ -104,15 +109,20 @@ class Cluster:
     items: Iterable[Item],
     failed: Callable[[Result], bool],
   ) -> Iterator[tuple[Item, Attempt[Result]]]:
-    """Computes every item, and gives the results as they come.
+    """Computes every item and yields the results as they complete.
 
     Args:
-      compute: As for `each`.
-      items: As for `each`.
-      failed: Whether a result is one to be tried once more, elsewhere.
+      compute: The function to call; sent to each worker once. Must be
+        idempotent, because a failed task is retried.
+      items: The arguments, one per call; sent with the tasks.
+      failed: Whether a result counts as a failure, to be retried once on
+        another worker.
+
+    Yields:
+      Each item and its last attempt.
 
     Raises:
-      ClusterError: The scheduler is gone.
+      ClusterError: The connection to the scheduler was lost.
     """
     import distributed
 
@@ -145,11 +155,11 @@ class Cluster:
     return self._client.scheduler_info(-1)['workers']
 
   def _hold(self, compute: Callable[..., Any]) -> Any:
-    """Sends what tasks have in common; a worker that lost it gets it again."""
+    """Sends `compute` to the cluster once; Dask restores a lost copy."""
     return self._client.submit(_same, compute, pure=False)
 
   def _submit(self, held: Any, item: Any, without: str = '') -> Any:
-    """Begins a task, on another worker than one where there is another."""
+    """Submits a task; avoids the worker `without` if there is another."""
     where: dict[str, Any] = {}
     if without:
       others = [worker for worker in self._workers() if worker != without]
@@ -158,7 +168,11 @@ class Cluster:
     return self._client.submit(_attempt, held, item, pure=False, **where)
 
   def _results(self, futures: Sequence[Any]) -> list[Attempt]:
-    """Waits for tasks, as `_result` for each."""
+    """Waits for tasks and returns their attempts, in order.
+
+    Raises:
+      ClusterError: The connection to the scheduler was lost.
+    """
     import distributed
 
     try:
@@ -173,7 +187,7 @@ def _same(compute: Any) -> Any:
 
 
 def _attempt(compute: Callable[[Any], Any], item: Any) -> Attempt:
-  """Runs in a worker."""
+  """Calls `compute` in a worker and captures any of `FAULTS`."""
   import distributed
 
   address = distributed.get_worker().address
@@ -184,10 +198,10 @@ def _attempt(compute: Callable[[Any], Any], item: Any) -> Attempt:
 
 
 def _result(future: Any) -> Attempt:
-  """Waits for a task.
+  """Waits for a task; a task that killed its workers becomes an `OSError`.
 
   Raises:
-    ClusterError: The scheduler is gone.
+    ClusterError: The connection to the scheduler was lost.
   """
   import distributed
 
@@ -204,10 +218,10 @@ def _result(future: Any) -> Attempt:
 
 @contextlib.contextmanager
 def _connection() -> Iterator[None]:
-  """Tells what is raised where the scheduler is gone.
+  """Translates Dask's exceptions for a lost scheduler.
 
   Raises:
-    ClusterError: It is.
+    ClusterError: The connection to the scheduler was lost.
   """
   import distributed
 

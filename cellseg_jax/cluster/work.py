@@ -1,4 +1,8 @@
-"""What tasks need of a run, loaded once a worker: its model, its open file."""
+"""What cluster tasks need, cached in each worker: the model and open files.
+
+`Work` identifies a run, `model_of` loads its model, and `FileFrame` is a frame
+that every worker reads for itself.
+"""
 
 import contextlib
 import dataclasses
@@ -14,7 +18,7 @@ from cellseg_jax.inference.ensemble import ensemble
 from cellseg_jax.inference.load import load_model
 from cellseg_jax.inference.predict import Model
 
-# Of this process: a worker may have several threads.
+# Caches of this process, locked because a worker may have several threads.
 _LOCK = threading.Lock()
 _MODELS: dict['Work', Model] = {}
 _FILES: dict[tuple, tuple[contextlib.ExitStack, Any]] = {}
@@ -24,10 +28,11 @@ class Work(NamedTuple):
   """What all tasks of a run have in common.
 
   Attributes:
-    folders: Of the model, or of the members of an ensemble.
-    out: Folder of the outputs.
-    options: How files are read, and what is made of them.
-    common: As `batch.digest` returns; workers check that theirs is the same.
+    folders: Folder of the model's run, or one per ensemble member.
+    out: The output folder.
+    options: How files are read and which outputs are written.
+    common: The client's `batch.digest` of model and options; workers check that
+      theirs is the same.
   """
 
   folders: tuple[str, ...]
@@ -37,11 +42,11 @@ class Work(NamedTuple):
 
 
 def model_of(work: Work) -> Model:
-  """Loads the model of a run, once a worker.
+  """Returns the model of a run, which each worker loads once.
 
   Raises:
-    ValueError: It is not the one that the client has.
-    OSError: It is not there.
+    ValueError: The model differs from the client's.
+    OSError: The model cannot be found or read.
   """
   with _LOCK:
     if work not in _MODELS:
@@ -58,17 +63,17 @@ def model_of(work: Work) -> Model:
 
 @dataclasses.dataclass(frozen=True)
 class FileFrame:
-  """A frame of a file, whose pixels every worker reads by itself.
+  """A frame of a file whose pixels each worker reads for itself.
 
   Attributes:
     path: The file.
-    changed: When it was changed, in ns.
-    options: How it is read.
-    channels: Of the model.
-    number: Which of the frames.
-    shape: As of `Frame`.
-    dtype: As of `Frame`.
-    pixel_size: As of `Frame`.
+    changed: Modification time of the file, in ns.
+    options: How the file is read.
+    channels: Channels that the model takes.
+    number: Index of the frame.
+    shape: (H, W), or (H, W, C) for a model of several channels.
+    dtype: Type of the pixels.
+    pixel_size: Height and width of a pixel in um; None if unknown.
   """
 
   path: pathlib.Path
@@ -89,7 +94,15 @@ class FileFrame:
     options: files.Options,
     channels: int,
   ) -> 'FileFrame':
-    """Describes a frame of an open file."""
+    """Creates the description of a frame of an open file.
+
+    Args:
+      path: The file.
+      frame: The frame.
+      number: Index of the frame.
+      options: How the file is read.
+      channels: Channels that the model takes.
+    """
     return cls(
       path,
       path.stat().st_mtime_ns,
@@ -107,11 +120,11 @@ class FileFrame:
   def __array__(
     self, dtype: np.dtype | None = None, copy: bool | None = None
   ) -> np.ndarray:
-    """Reads the whole, for `numpy.asarray`."""
+    """Reads the whole frame, for `numpy.asarray`."""
     return np.asarray(self._frames()[self.number], dtype)
 
   def _frames(self) -> Any:
-    """Opens the file, and closes the one that was open before."""
+    """Returns the file's frames; opens it and closes the last if need be."""
     key = self.path, self.changed, self.options, self.channels
     with _LOCK:
       if key not in _FILES:

@@ -1,1 +1,1 @@
-
+"""From trained models to cells: prediction, decoding and output files."""

@@ -1,11 +1,11 @@
-"""Cells as basins: every pixel climbs to a peak, shallow valleys are closed.
+"""The `ascent` decoder: finds cells as basins of a height map.
 
-The height mixes the predicted distance and centre maps. Each foreground pixel
-points to its highest neighbour; the pixels whose paths end on one peak are a
-basin. Basins then merge into higher ones as long as the valley between them is
-shallow (h-maxima; Vincent, IEEE TIP 1993), by union-find on whole basins. Every
-step is local or a merge of pieces, so that parts of an image give the labels of
-the whole.
+The height is a weighted mean of the predicted distance and centre maps. Each
+foreground pixel points to its highest neighbour; the pixels whose paths end on
+the same peak form a basin. Basins then merge into higher ones while the valley
+between them is shallow (h-maxima; Vincent, IEEE TIP 1993), in rounds that join
+whole basins. Every step is either local or a merge of pieces, so decoding an
+image block by block gives the labels of decoding it whole.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ CANDIDATES = {
   'confidence': (0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
 }
 
-# A pixel and its neighbours in reading order, as rows and columns away.
+# Row and column offsets of a pixel and its eight neighbours, in reading order.
 _AROUND = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1))
 _ITSELF = _AROUND.index((0, 0))
 
@@ -35,14 +35,14 @@ def find(
 
   Args:
     maps: `foreground`, `distance` and `centre`, float (h + 2, w + 2), 0 to 1,
-      of a block and its frame.
-    settings: `threshold`: pixels of a higher foreground are cell.
-      `centre_share`: share of the centre map in the height, 0 to 1; the rest
-      is the distance map's.
+      of a block with a frame of one pixel.
+    settings: `threshold`: pixels with a foreground probability above it belong
+      to cells. `centre_share`: weight of the centre map in the height, 0 to 1;
+      the distance map has the remaining weight.
 
   Returns:
-    The basins, and the passes between them. A path that leaves the block ends
-    in the frame, whose every pixel is a piece of its own.
+    The basins and the passes between them. A path that leaves the block ends
+    in the frame, where every foreground pixel is a piece of its own.
   """
   share = settings['centre_share']
   height = (1 - share) * maps['distance'] + share * maps['centre']
@@ -59,15 +59,18 @@ def find(
 
 
 def climb(height: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-  """Finds where steepest ascent ends from each pixel.
+  """Finds where the steepest ascent from each pixel ends.
+
+  Ties in height are broken in favour of the later pixel in reading order.
 
   Args:
-    height: float (h + 2, w + 2), of a block and its frame; -inf in background.
-    pixels: Places of the others in the flat height, sorted, int64 (P,).
+    height: float (h + 2, w + 2), of a block with its frame; -inf in background.
+    pixels: Flat indices of the foreground pixels in `height`, sorted, int64
+      (P,).
 
   Returns:
-    The index of each pixel's end in `pixels`, int64 (P,): a peak, or a pixel of
-    the frame. Of equal heights the later pixel counts as higher.
+    For each pixel the position in `pixels` of the end of its path, int64 (P,):
+    a peak, or a pixel of the frame.
   """
   way = np.full(height.shape, _ITSELF, np.uint8)
   way[1:-1, 1:-1] = _highest_neighbours(height)
@@ -79,10 +82,11 @@ def climb(height: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def _highest_neighbours(height: np.ndarray) -> np.ndarray:
-  """Returns the place in `_AROUND` of the highest, uint8 (h, w); see `climb`.
+  """Returns the index in `_AROUND` of the highest neighbour, uint8 (h, w).
 
-  First of three along each row, then of the three rows: half of the comparisons
-  of all nine. In reading order the last of equals is in the last of such rows.
+  Compares three pixels along each row, then the three row maxima, which takes
+  half the comparisons of all nine. Ties still go to the last pixel in reading
+  order, because it lies in the last row that holds the maximum.
   """
   rows, columns = (side - 2 for side in height.shape)
   best = height[:, :columns].copy()
@@ -101,7 +105,7 @@ def _highest_neighbours(height: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(values: np.ndarray, step: tuple[int, int]) -> np.ndarray:
-  """Returns what lies a step away from each pixel within the frame."""
+  """Returns the value one step away from each pixel of the block, (h, w)."""
   (y, x), (height, width) = step, values.shape
   return values[1 + y : height - 1 + y, 1 + x : width - 1 + x]
 
@@ -109,23 +113,23 @@ def _neighbours(values: np.ndarray, step: tuple[int, int]) -> np.ndarray:
 def _passes(
   height: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Finds which basins touch, and how high the highest pass between them is.
+  """Finds which basins touch and the highest pass between each pair.
 
   Args:
-    height: As for `climb`.
+    height: float (h + 2, w + 2), of a block with its frame; -inf in background.
     labels: The basins, from 1, int32 (h + 2, w + 2).
 
   Returns:
-    `one`, `other` and `low` of `Relief`, for pixels of the block and those that
-    follow them.
+    `one`, `other` and `low` of `Relief`, from each pixel of the block and its
+    four neighbours that come later in reading order.
   """
   here, pairs = labels[1:-1, 1:-1], []
   width = labels.shape[1]
   height, flat = height.ravel(), labels.ravel()
   for step in _AROUND[_ITSELF + 1 :]:
-    # Few pixels differ from their neighbours: all else is asked of these alone.
+    # Few pixels differ from their neighbours; only those are examined further.
     pixels = np.flatnonzero(here != _neighbours(labels, step))
-    pixels += 2 * (pixels // (width - 2)) + width + 1  # In the frame.
+    pixels += 2 * (pixels // (width - 2)) + width + 1  # To framed flat indices.
     beside = pixels + step[0] * width + step[1]
     both = (flat[pixels] > 0) & (flat[beside] > 0)
     pixels, beside = pixels[both], beside[both]

@@ -1,4 +1,8 @@
-"""Many image files, one after another, and only what is left to do."""
+"""Segments many image files in this process and skips those already done.
+
+Also holds what the cluster shares with it: jobs, outcomes, stages and the
+digest by which outdated outputs are recognised.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
@@ -18,7 +22,7 @@ from cellseg_jax.inference.scale import expected_diameter
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A file, and what its outputs are called."""
+  """An image file and the base name of its outputs."""
 
   image: pathlib.Path
   name: str
@@ -26,13 +30,14 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """A record, and what only this run knows.
+  """The record of a file, with details that are not stored.
 
   Attributes:
     job: The file.
-    record: What became of it.
-    pixels: Of all its frames; 0 where it failed.
-    confidence: As of `outputs.Written`.
+    record: What is stored of the outcome.
+    pixels: Number of pixels in all frames; 0 if the file failed.
+    confidence: For each frame, the confidence of each cell by its label; empty
+      if the file failed.
   """
 
   job: Job
@@ -42,7 +47,7 @@ class Outcome:
 
 
 def digest(model: Model, options: files.Options) -> str:
-  """Digests all that outputs depend on but the images."""
+  """Returns the SHA-256 of all that outputs depend on except the images."""
   text = repr((serialization.flat(model.config), model.choices, options))
   result = hashlib.sha256(text.encode())
   for leaf in jax.tree.leaves(model.variables):
@@ -53,16 +58,16 @@ def digest(model: Model, options: files.Options) -> str:
 def left_to_do(
   jobs: Sequence[Job], out: pathlib.Path, common: str
 ) -> tuple[list[Job], int]:
-  """Finds what is missing, changed or failed.
+  """Finds the files whose outputs are missing, outdated or failed.
 
   Args:
-    jobs: All.
-    out: The folder of outputs.
-    common: As `digest` returns.
+    jobs: All files.
+    out: The output folder.
+    common: The digest of model and options, as `digest` returns it.
 
   Returns:
-    The jobs to do, in order, and how many of them were done before and failed
-    or are out of date.
+    The jobs to do, in order, and how many of them have a record from an
+    earlier run (which failed or is out of date).
   """
   todo, again = [], 0
   for job in jobs:
@@ -82,12 +87,12 @@ def left_to_do(
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-  """What is done with a file, one after another.
+  """The three processing stages of a file, run one after another.
 
   Attributes:
-    load: As `files.load`.
-    find: As `files.find`.
-    write: As `outputs.write`.
+    load: Opens a file; called like `files.load`.
+    find: Finds the cells of every frame; called like `files.find`.
+    write: Writes the outputs; called like `outputs.write`.
   """
 
   load: Callable[[pathlib.Path, files.Options, int], files.Loaded]
@@ -102,17 +107,19 @@ def segment_files(
   options: files.Options,
   common: str,
 ) -> Iterator[Outcome]:
-  """Segments files; reads the next and writes the last meanwhile.
+  """Segments files and records their outcomes.
+
+  While one file is computed, the next is read and the previous one written.
 
   Args:
-    model: As `load_model` returns.
-    jobs: What to do.
-    out: The folder of outputs; there.
-    options: How.
-    common: As `digest` returns.
+    model: The model, as `load_model` returns it.
+    jobs: The files to segment.
+    out: The output folder; must exist.
+    options: How files are read and which outputs are written.
+    common: The digest of model and options, as `digest` returns it.
 
   Yields:
-    What became of each, in order; its record is kept by then.
+    The outcome of each file, in order, after its record has been written.
 
   Raises:
     OSError: A record cannot be written.
@@ -130,25 +137,27 @@ def outcomes(
   common: str,
   stages: Stages | None = None,
 ) -> Iterator[Outcome]:
-  """Segments files as `segment_files`, and keeps no record of them.
+  """Segments files like `segment_files`, but writes no records.
 
   Args:
-    model: As for `segment_files`, as all that follow but the last.
-    jobs: See there.
-    out: See there.
-    options: See there.
-    common: See there.
-    stages: What is done with a file; None is what one process does.
+    model: The model, as `load_model` returns it.
+    jobs: The files to segment.
+    out: The output folder; must exist.
+    options: How files are read and which outputs are written.
+    common: The digest of model and options, as `digest` returns it.
+    stages: How a file is processed; None selects the stages of a single
+      process.
 
   Yields:
-    What became of each, in order; for `records.keep`.
+    The outcome of each file, in order; the caller passes its record to
+    `records.keep`.
   """
   stages = stages or Stages(files.load, files.find, outputs.write)
   channels = model.config.data.channels
   made_from: dict[str, str] = {}
 
   def read(job: Job) -> files.Loaded:
-    # Before it is read: a file that changes from then on is done again.
+    # Taken before reading, so that a file that changes later is redone.
     made_from[job.name] = records.made_from(job.image, common)
     return stages.load(job.image, options, channels)
 
@@ -166,12 +175,12 @@ def outcomes(
 
 
 def failed(job: Job, common: str, fault: Exception) -> Outcome:
-  """Returns the outcome of a file that failed before it could be tried."""
+  """Returns the outcome of a file whose processing raised `fault`."""
   return _outcome(job, fault, 0.0, records.made_from(job.image, common))
 
 
 def _outcome(job: Job, result: Any, seconds: float, made_from: str) -> Outcome:
-  """Makes an outcome of `outputs.Written`, or of the fault in its place."""
+  """Creates an outcome from `outputs.Written` or from an exception."""
   if isinstance(result, Exception):
     reason = ' '.join(str(result).split()) or type(result).__name__
     record = records.Record(

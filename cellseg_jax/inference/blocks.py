@@ -1,4 +1,8 @@
-"""Images by blocks: where they lie, how they are read, where they are kept."""
+"""Block-wise images: how they are cut, read, computed in threads and stored.
+
+The array protocols and the scratch files here are shared by prediction,
+decoding and measuring of images that need not fit in memory.
+"""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-# Each holds a block in memory.
+# Each worker thread holds a block in memory.
 _MOST_WORKERS = 4
 
 Item = TypeVar('Item')
@@ -19,7 +23,7 @@ Result = TypeVar('Result')
 
 
 class Readable(Protocol):
-  """An image that is read by slices."""
+  """An image that can be read by slices."""
 
   @property
   def shape(self) -> tuple[int, int]: ...
@@ -28,16 +32,16 @@ class Readable(Protocol):
 
 
 class Array(Readable, Protocol):
-  """An image that is read and written by slices: NumPy, Zarr, `Scratch`."""
+  """An image that can be read and written by slices: NumPy, Zarr, `Scratch`."""
 
   def __setitem__(self, slices: Any, block: Any, /) -> None: ...
 
 
 class Each(Protocol):
-  """Computes every item, somewhere, and gives the results in order.
+  """Computes every item, and yields the results in the order of the items.
 
-  `in_turn` in threads of this process; others need what `compute` holds and
-  what it returns to be such that it can be sent to another process.
+  `in_turn` computes in threads of this process. Implementations that use other
+  processes require `compute` and its results to be serialisable.
   """
 
   def __call__(
@@ -46,7 +50,7 @@ class Each(Protocol):
 
 
 class Box(NamedTuple):
-  """A block of an image, in pixels; `bottom` and `right` are not in it."""
+  """A block of an image, in pixels; `bottom` and `right` are exclusive."""
 
   top: int
   bottom: int
@@ -55,7 +59,7 @@ class Box(NamedTuple):
 
   @property
   def slices(self) -> tuple[slice, slice]:
-    """The block's rows and columns, to index an image with."""
+    """The block's rows and columns, for indexing an image."""
     return slice(self.top, self.bottom), slice(self.left, self.right)
 
   @property
@@ -69,7 +73,8 @@ def cut(shape: tuple[int, int], size: tuple[int, int]) -> list[Box]:
 
   Args:
     shape: Height and width of the image.
-    size: Those of a block; the last of a row or column may be smaller.
+    size: Height and width of a block; the last block of a row or column may be
+      smaller.
   """
   height, width = shape
   if not height or not width:
@@ -82,15 +87,16 @@ def cut(shape: tuple[int, int], size: tuple[int, int]) -> list[Box]:
 
 
 def read_framed(image: Readable, box: Box, frame: int) -> np.ndarray:
-  """Reads a block with `frame` more pixels on every side.
+  """Reads a block together with a frame of pixels on every side.
 
   Args:
-    image: (H, W).
-    box: Height h, width w.
-    frame: Pixels; at least 0.
+    image: The image, (H, W).
+    box: The block, of height h and width w.
+    frame: Width of the frame in pixels; at least 0.
 
   Returns:
-    (h + 2 * frame, w + 2 * frame), always a copy; 0 outside the image.
+    The framed block, (h + 2 * frame, w + 2 * frame), always a copy; 0 outside
+    the image.
   """
   height, width = image.shape
   inside = Box(
@@ -111,14 +117,14 @@ def in_turn(
   items: Iterable[Item],
   workers: int = min(os.cpu_count() or 1, _MOST_WORKERS),
 ) -> Iterator[Result]:
-  """Computes in several threads, and gives the results in order.
+  """Computes items in several threads and yields the results in order.
 
-  At most one more than `workers` results are held or computed at a time.
+  At most `workers` + 1 results are being computed or held at a time.
 
   Args:
-    compute: Called in other threads; its faults are raised here.
-    items: What to call it with, from the first to the last.
-    workers: Threads.
+    compute: Called in other threads; its exceptions are raised here.
+    items: The arguments, one per call, in order.
+    workers: Number of threads.
   """
   with concurrent.futures.ThreadPoolExecutor(workers) as pool:
     under_way: collections.deque[concurrent.futures.Future[Result]] = (
@@ -137,14 +143,14 @@ def in_turn(
 
 
 class OneAtATime:
-  """An array of which one block is written at a time, whoever writes them.
+  """An array whose writes are serialised by a lock.
 
-  Blocks of a compressed array may share a chunk, which is read, changed and
-  written again.
+  Neighbouring blocks of a compressed array may share a chunk, and writing a
+  block reads, changes and rewrites the whole chunk.
   """
 
   def __init__(self, array: Any) -> None:
-    """Wraps an array, which lies in `array`."""
+    """Wraps an array, which stays available as the attribute `array`."""
     self.array, self._lock = array, threading.Lock()
     self.shape, self.dtype = array.shape, array.dtype
 
@@ -157,19 +163,25 @@ class OneAtATime:
 
 
 class Scratch:
-  """An image in a file, of which only what is being read is in memory.
+  """An image in a file; only the blocks being read or written are in memory.
 
-  Rows of a block are read and written by the system's calls: pages of a map of
-  the file count as memory of the process once touched, and cost more.
+  Rows of a block are read and written by system calls rather than through a
+  memory map: mapped pages count as memory of the process once touched, and are
+  slower.
   """
 
   def __init__(
     self, path: pathlib.Path, shape: tuple[int, int], dtype: type
   ) -> None:
-    """Makes the file, of zeros; it is closed when this is no longer used.
+    """Creates the file, filled with zeros; it closes on garbage collection.
+
+    Args:
+      path: The file to create.
+      shape: Height and width.
+      dtype: Type of the pixels.
 
     Raises:
-      OSError: The disk has no room for it.
+      OSError: The file cannot be created, or the disk has no room for it.
     """
     self.shape, self.dtype = shape, np.dtype(dtype)
     size = shape[0] * shape[1] * self.dtype.itemsize
@@ -213,7 +225,7 @@ class Scratch:
   def _rows(
     self, block: np.ndarray, rows: range, columns: range
   ) -> Iterator[tuple[memoryview, int]]:
-    """Gives the bytes of each row of a block, and their place in the file."""
+    """Yields the bytes of each row of a block and their offset in the file."""
     if not block.size:
       return
     pixel = self.dtype.itemsize
@@ -222,10 +234,11 @@ class Scratch:
 
 
 def _reserve(file: int, size: int) -> None:
-  """Lengthens a file by zeros that the disk is sure to have room for.
+  """Extends a file with zeros and reserves the disk space for them.
 
-  A map of a file that the disk has no room for would kill the process. Some
-  systems (macOS, Windows) and file systems cannot promise it.
+  A full disk is so reported at the start and not in the middle of the work.
+  Some systems (macOS, Windows) and file systems cannot reserve space; there the
+  file is only extended.
   """
   if hasattr(os, 'posix_fallocate'):
     try:

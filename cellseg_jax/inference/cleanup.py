@@ -1,4 +1,7 @@
-"""What every decoder's label images undergo: holes, specks and the rim."""
+"""Post-processing for all decoders: fill holes, drop specks, grow the rim.
+
+Works block by block; parts of a hole in different blocks are joined at seams.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -20,12 +23,13 @@ _EIGHT_CONNECTED = np.ones((3, 3), bool)
 
 
 class Labels(NamedTuple):
-  """A label image as pieces, and the label of each piece.
+  """A label image stored as pieces, with the label of each piece.
 
   Attributes:
     pieces: The piece of every pixel; 0 is background.
     label: The label of each piece, int32 (pieces + 1,); 0 is background.
-    area: Pixels of each label, int64 (n + 1,); that of 0 is not counted.
+    area: Pixels of each label, int64 (n + 1,); the entry of background is not
+      used.
   """
 
   pieces: Numbered
@@ -33,20 +37,28 @@ class Labels(NamedTuple):
   area: np.ndarray
 
   def framed(self, box: Box, frame: int) -> np.ndarray:
-    """Returns the labels of a block as `blocks.read_framed` does."""
+    """Returns the labels of a block with a frame of `frame` pixels.
+
+    Args:
+      box: The block, of height h and width w.
+      frame: Width of the frame in pixels; at least 0.
+
+    Returns:
+      int32 (h + 2 * frame, w + 2 * frame); 0 outside the image.
+    """
     return np.take(self.label, read_framed(self.pieces, box, frame))
 
   def grown(self, box: Box, rim: int) -> np.ndarray:
     """Returns the labels of a block, int32 (h, w), each grown by `rim` pixels.
 
-    Cells grow into background as `skimage.segmentation.expand_labels` makes
-    them; they may come to touch and never merge.
+    Cells grow into background as in `skimage.segmentation.expand_labels`; they
+    may end up touching but never merge.
     """
     labels = _grow(self.framed(box, rim), rim)
     return labels[rim : labels.shape[0] - rim, rim : labels.shape[1] - rim]
 
   def kept(self, keep: np.ndarray) -> 'Labels':
-    """Returns the labels where `keep`, bool (n,), numbered anew from 1."""
+    """Drops the labels where `keep`, bool (n,), is False; renumbers from 1."""
     number = np.append(0, np.where(keep, np.cumsum(keep), 0)).astype(np.int32)
     area = np.append(0, self.area[1:][keep])
     return Labels(self.pieces, number[self.label], area)
@@ -61,28 +73,28 @@ def clean(
   fill_holes: bool,
   each: Each = in_turn,
 ) -> Labels:
-  """Fills holes, drops specks and numbers the cells.
+  """Fills holes, drops specks and renumbers the cells.
 
-  A hole is background that one cell alone encloses; a cell inside another's
-  hole stays a cell.
+  A hole is background that a single cell encloses. A cell that lies in a hole
+  of another stays a cell.
 
   Args:
-    labels: The cells; what their pieces are kept in may be written over.
-    boxes: The blocks to look at, as `blocks.cut` makes them.
-    new_labels: Makes an int32 (H, W) array of zeros; called at most once.
-    min_area: Fewest pixels of a cell, counted after its holes are filled.
+    labels: The cells; the array that holds their pieces may be overwritten.
+    boxes: The blocks to process, as returned by `blocks.cut`.
+    new_labels: Returns a new int32 (H, W) array of zeros; called at most once.
+    min_area: Smallest area of a cell in pixels, after its holes are filled.
     fill_holes: Whether to fill the holes of each cell.
-    each: Looks at the blocks.
+    each: Processes the blocks.
 
   Returns:
-    The cells that are left, in their order before.
+    The remaining cells, in their previous order.
   """
   before, occupied = labels.pieces.image, False
   if fill_holes:
     labels, occupied = _fill_holes(labels, boxes, new_labels(), each)
   keep = labels.area[1:] >= min_area
   labels = labels.kept(keep)
-  if occupied and not keep.all():  # Perhaps by specks that are now gone.
+  if occupied and not keep.all():  # Specks in those holes may now be gone.
     labels, _ = _fill_holes(labels, boxes, before, each)
   return labels
 
@@ -90,17 +102,24 @@ def clean(
 def _fill_holes(
   labels: Labels, boxes: Sequence[Box], store: Array, each: Each
 ) -> tuple[Labels, bool]:
-  """Gives background that touches one label and no border to that label.
+  """Fills background regions that touch a single label and no image border.
 
-  Regions of background become pieces, in `store`. Also returns whether holes
-  are left, since other labels lie in them.
+  Args:
+    labels: The cells.
+    boxes: The blocks to process.
+    store: Array to write pieces to, int32 (H, W); regions of background become
+      pieces too.
+    each: Processes the blocks.
+
+  Returns:
+    The labels, and whether holes remain because other labels lie in them.
   """
   shape = labels.pieces.shape
 
   def look(box: Box) -> tuple[Border, 'Regions']:
     framed = labels.framed(box, 1)
-    # Regions connected by sides are complementary to background connected by
-    # corners too: only then does a closed outline separate inside from outside.
+    # Background needs 8-connectivity where cells have 4-connectivity: only with
+    # complementary rules does a closed outline separate inside from outside.
     background, regions = ndimage.label(framed == 0, _EIGHT_CONNECTED)
     block, region = framed[1:-1, 1:-1], background[1:-1, 1:-1]
     store[box.slices] = np.where(block > 0, block, -region)
@@ -122,13 +141,15 @@ def _fill_holes(
 
 
 class Regions(NamedTuple):
-  """What is known of n regions of background, each array (n,).
+  """Properties of n regions of background; each array is (n,).
 
   Attributes:
-    area: Pixels.
-    lowest: Lowest label that touches one of them by a side.
-    highest: Highest such label; 0 where there is none.
-    open: Whether they reach the border of the image.
+    area: Number of pixels.
+    lowest: Lowest label that shares a pixel side with the region; the largest
+      value of the type if there is none.
+    highest: Highest label that shares a pixel side with the region; 0 if there
+      is none.
+    open: Whether the region reaches the border of the image.
   """
 
   area: np.ndarray
@@ -144,12 +165,12 @@ def _measure(
   box: Box,
   shape: tuple[int, int],
 ) -> Regions:
-  """Measures the regions of a block.
+  """Measures the background regions of a block.
 
   Args:
     labels: int32 (h + 2, w + 2), with the frame.
     background: The regions, from 1, int32 (h + 2, w + 2).
-    count: Regions.
+    count: Number of regions.
     box: The block.
     shape: Height and width of the image.
   """
@@ -182,17 +203,18 @@ def _measure(
 def _owners(
   regions: Regions, sets: np.ndarray, count: int, area: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-  """Decides which label fills the regions that are one.
+  """Decides which label fills each set of connected regions.
 
   Args:
-    regions: Of n regions.
-    sets: For each the number of those it is one with, from 0, int (n,).
-    count: Different numbers.
-    area: As of `Labels`, before.
+    regions: Properties of n regions.
+    sets: The set of each region, from 0, int (n,).
+    count: Number of sets.
+    area: Pixels of each label before filling, as in `Labels`.
 
   Returns:
-    The label that fills each set, or 0, int32 (count,); the areas then; and
-    whether several labels enclose a set.
+    The label that fills each set, or 0 if none does, int32 (count,); the area
+    of each label after filling; and whether some set is enclosed by several
+    labels.
   """
   lowest = np.full(count, np.iinfo(np.int32).max)
   highest = np.zeros(count, np.int32)
@@ -207,7 +229,7 @@ def _owners(
 
 
 def _grow(labels: np.ndarray, rim: int) -> np.ndarray:
-  """Gives background within `rim` pixels of a label to the nearest label."""
+  """Assigns background within `rim` pixels of a label to the nearest label."""
   if rim <= 0:
     return labels
   padded = np.pad(labels, rim)
@@ -218,8 +240,8 @@ def _grow(labels: np.ndarray, rim: int) -> np.ndarray:
   for step in (1, width):
     outline[step:] |= empty[:-step]
     outline[:-step] |= empty[step:]
-  # The cell pixel nearest to background lies on an outline, so that a distance
-  # transform of the whole image, many times slower, is not needed.
+  # The cell pixel nearest to a background pixel always lies on an outline, so
+  # outlines suffice; a distance transform of the image would be far slower.
   source = np.flatnonzero(outline & ~empty)
   value = grown[source]
   for offset in _disc(rim, width):
@@ -230,7 +252,7 @@ def _grow(labels: np.ndarray, rim: int) -> np.ndarray:
 
 
 def _disc(radius: int, width: int) -> np.ndarray:
-  """Flat offsets of the pixels within `radius`, the nearest first."""
+  """Returns flat offsets of the pixels within `radius`, nearest first."""
   y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
   distance = (y**2 + x**2).ravel()
   order = np.argsort(distance, kind='stable')

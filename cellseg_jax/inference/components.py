@@ -1,4 +1,7 @@
-"""The case study's decoder: threshold, then connected components."""
+"""The `components` decoder: thresholds, then finds connected components.
+
+This is the decoder of the case study (Levine 2018).
+"""
 
 from collections.abc import Mapping
 
@@ -9,7 +12,7 @@ from cellseg_jax.inference.pieces import Found
 
 MAPS = ('foreground',)
 CANDIDATES = {
-  # From the middle outwards: of equals the first is chosen.
+  # From 0.5 outwards, because ties are decided in favour of the first.
   'threshold': tuple(
     sorted((n / 20 for n in range(1, 20)), key=lambda t: abs(t - 0.5))
   )
@@ -19,15 +22,15 @@ CANDIDATES = {
 def find(
   maps: Mapping[str, np.ndarray], settings: Mapping[str, float]
 ) -> Found:
-  """Finds the connected regions of high probability (Levine 2018, "Method").
+  """Finds connected regions of high foreground probability.
 
-  Pixels connect along their sides only, since cells that meet at a corner are
-  more often two cells than one.
+  Implements "Method" in Levine (2018). Connectivity is 4 (by pixel sides),
+  because regions that meet only at a corner are more often two cells than one.
 
   Args:
-    maps: `foreground`, the probability of being cell, float (h + 2, w + 2), 0
-      to 1, of a block and its frame.
-    settings: `threshold`: pixels above it are cell.
+    maps: `foreground`, the foreground probability, float (h + 2, w + 2), 0 to
+      1, of a block with a frame of one pixel.
+    settings: `threshold`: pixels above it belong to cells.
 
   Returns:
     The regions in the block and its frame.

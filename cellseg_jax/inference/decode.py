@@ -1,9 +1,10 @@
-"""From predicted maps to label images: the decoders and what they share.
+"""Decodes predicted maps into label images: the decoders and shared steps.
 
-A decoder is a function from maps and settings to pieces of cells, and a list of
-the settings that are chosen on labelled images; it has one file. Joining the
-pieces and the filters that follow are the same for all. All of it goes block by
-block, in several threads; an image in memory is cut into strips.
+A decoder, in a module of its own, consists of a function from maps and settings
+to pieces of cells, and of candidate values for the settings, which are chosen
+on labelled images. Joining the pieces and the clean-up that follows are common
+to all decoders. Everything runs block by block in several threads; an image in
+memory is cut into strips.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,8 +34,8 @@ from cellseg_jax.inference.pieces import (
   Summary,
 )
 
-# Rows of an image that one thread decodes: two cores took 0.7 times as long as
-# with the image in one piece.
+# Rows of an image per strip. With two cores, strips took 0.7 times as long as
+# the image in one piece.
 _STRIP = 256
 
 Maps = Mapping[str, np.ndarray]
@@ -43,14 +44,14 @@ Settings = Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-  """A way to tell cells apart.
+  """A method of separating cells.
 
   Attributes:
-    find: Maps of a block and its frame, and settings, to the pieces of cells
-      in them; pure.
-    maps: Names of the maps that it reads.
-    candidates: For each setting by name, the values to choose among; the first
-      is where the search begins.
+    find: Pure function from the maps of a framed block and the settings to the
+      pieces of cells in the block.
+    maps: Names of the maps that `find` reads.
+    candidates: The values to choose from, by setting; the search starts from
+      the first, which is also the default.
   """
 
   find: Callable[[Maps, Settings], Found]
@@ -67,7 +68,10 @@ DECODERS = {
 
 
 def fixed_settings(config: DecodingConfig) -> dict[str, float]:
-  """Returns the decoder's settings that a config gives; the rest is chosen."""
+  """Returns the decoder settings that the config fixes.
+
+  The others are chosen on labelled images.
+  """
   given = {
     'threshold': config.threshold or None,
     'depth': config.depth or None,
@@ -79,19 +83,19 @@ def fixed_settings(config: DecodingConfig) -> dict[str, float]:
 
 
 def default_settings(config: DecodingConfig) -> dict[str, float]:
-  """Returns the decoder's settings where none were chosen."""
+  """Returns the decoder settings to use where none were chosen."""
   candidates = DECODERS[config.method].candidates
   first = {name: values[0] for name, values in candidates.items()}
   return first | fixed_settings(config)
 
 
 class Cells(NamedTuple):
-  """What is found in an image.
+  """The cells found in an image, with labels computed on demand.
 
   Attributes:
-    number: How many cells.
-    boxes: The blocks.
-    grown: Computes the labels of a block, int32 (h, w).
+    number: Number of cells.
+    boxes: The blocks of the image.
+    grown: Computes the final labels of a block, int32 (h, w).
   """
 
   number: int
@@ -100,7 +104,7 @@ class Cells(NamedTuple):
 
   @property
   def blocks(self) -> Iterator[tuple[Box, np.ndarray]]:
-    """Each block with its labels, computed when asked for."""
+    """Yields each block with its labels, computed on demand."""
     return zip(self.boxes, in_turn(self.grown, self.boxes), strict=True)
 
 
@@ -110,8 +114,9 @@ def decode(
   """Finds the cells in the maps of one image.
 
   Args:
-    maps: By name, float (H, W), 0 to 1.
-    config: The decoder and the filters; its own settings are not used.
+    maps: The maps by name, float (H, W), 0 to 1.
+    config: Selects the decoder and its clean-up; the decoder settings in it are
+      ignored in favour of `settings`.
     settings: Values of the decoder's settings by name.
 
   Returns:
@@ -148,23 +153,24 @@ def decode_blocks(
   new_labels: Callable[[], Array],
   each: Each = in_turn,
 ) -> Cells:
-  """Finds the cells of an image, looking at one block after another.
+  """Finds the cells of an image block by block.
 
-  The labels are the same whatever the size of a block. In memory are what
-  belongs to a block, and a few numbers for every piece of a cell and every
-  pixel along the blocks' borders.
+  The labels do not depend on the block size. Memory holds the blocks being
+  processed, and a few numbers for every piece of a cell and every pixel along
+  block borders.
 
   Args:
-    maps: By name, float (H, W), 0 to 1.
-    config: As for `decode`.
-    settings: As for `decode`.
+    maps: The maps by name, float (H, W), 0 to 1.
+    config: Selects the decoder and its clean-up; the decoder settings in it are
+      ignored in favour of `settings`.
+    settings: Values of the decoder's settings by name.
     block: Height and width of a block.
-    new_labels: Makes an int32 (H, W) array of zeros to keep labels in; called
-      at most twice.
-    each: Looks at the blocks, and writes what those arrays keep of them.
+    new_labels: Returns a new int32 (H, W) array of zeros to store labels in;
+      called at most twice.
+    each: Processes the blocks and writes to those arrays.
 
   Returns:
-    The cells.
+    The cells, whose labels are computed when they are read.
 
   Raises:
     ValueError: A map holds NaN.
@@ -194,15 +200,15 @@ def _separate(
   store: Array,
   each: Each,
 ) -> Labels:
-  """Tells the cells apart and numbers them by their first pixels.
+  """Separates the cells and numbers them in the order of their first pixels.
 
   Args:
-    maps: As for `decode_blocks`.
+    maps: The maps by name, float (H, W), 0 to 1.
     method: Name of the decoder.
-    settings: As for `decode`.
-    boxes: The blocks.
-    store: Where pieces are kept, int32 (H, W).
-    each: As for `decode_blocks`.
+    settings: Values of the decoder's settings by name.
+    boxes: The blocks of the image.
+    store: Array to write pieces to, int32 (H, W).
+    each: Processes the blocks and writes to `store`.
   """
   decoder = DECODERS[method]
   shape = (store.shape[0], store.shape[1])
@@ -219,7 +225,7 @@ def _separate(
   pieces = PieceTable()
   offsets = list(map(pieces.add, each(look, boxes)))
   numbered = Numbered(store, boxes[0].shape, offsets)
-  # Not every decoder has these two.
+  # Not every decoder has these two settings.
   depth, least = settings.get('depth', 0.0), settings.get('confidence', 0.0)
   return Labels(numbered, *pieces.cells(depth, least))
 
@@ -227,16 +233,16 @@ def _separate(
 def check_finite(
   name: str, values: np.ndarray, top: int = 0, left: int = 0
 ) -> None:
-  """Refuses NaN in a map.
+  """Checks that part of a map holds no NaN.
 
   Args:
-    name: The map's.
-    values: Its part, float (h, w).
-    top: Row of the part's first pixel.
-    left: Column of that pixel.
+    name: Name of the map.
+    values: Part of the map, float (h, w).
+    top: Row of the part's first pixel in the image.
+    left: Column of that pixel in the image.
 
   Raises:
-    ValueError: There is one; the message names its place.
+    ValueError: The part holds NaN; the message names the first position.
   """
   if np.isnan(values).any():
     y, x = np.argwhere(np.isnan(values))[0]

@@ -1,4 +1,8 @@
-"""Several models of one architecture as one, whose maps are their mean."""
+"""Ensembles: several models of one architecture, used as a single model.
+
+The predicted maps are the mean over the ensemble members; their standard
+deviation can be returned too.
+"""
 
 from collections.abc import Sequence
 
@@ -17,25 +21,26 @@ from cellseg_jax.model import fcn
 
 
 class EnsembleError(ValueError):
-  """Models cannot be members of one ensemble."""
+  """The given models cannot form an ensemble."""
 
 
 def ensemble(models: Sequence[Model]) -> Model:
-  """Stacks models; the maps that are predicted are the mean of theirs.
+  """Stacks models into an ensemble that predicts the mean of their maps.
 
-  Models of other seeds err in other places (Lakshminarayanan et al., NeurIPS
-  2017). The time is that of all members one after another on CPUs, of one
-  program for all elsewhere.
+  Models trained with different seeds err in different places (Lakshminarayanan
+  et al., NeurIPS 2017), and averaging cancels part of these errors. On CPUs the
+  members run one after another; on other devices, as one batched program.
 
   Args:
-    models: At least one, none of them an ensemble.
+    models: At least one model, none of them an ensemble.
 
   Returns:
-    A model with the mean of the members' decoder settings.
+    The ensemble, whose decoder settings are the mean of the members' settings.
+    A single model is returned as it is.
 
   Raises:
-    EnsembleError: There is none, one is an ensemble, or their networks, scales
-      or decoders differ.
+    EnsembleError: `models` is empty or contains an ensemble, or the members
+      differ in their networks, scales or decoders.
 
   Examples:
     >>> import cellseg_jax
@@ -67,19 +72,20 @@ def ensemble(models: Sequence[Model]) -> Model:
 def predict_with_disagreement(
   model: Model, images: ArrayLike
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-  """Computes all maps, and how far the members of an ensemble differ in them.
+  """Computes all maps and their standard deviation over ensemble members.
 
-  Pure, as `predict_maps`.
+  Pure: works under `jax.jit`, `jax.vmap` and `jax.grad`.
 
   Args:
-    model: As `ensemble` returns; a single model agrees with itself.
-    images: As for `predict`.
+    model: An ensemble, as `ensemble` returns it; for a single model the
+      deviation is 0.
+    images: Raw intensities, (..., H, W) for a model of one channel and
+      (..., H, W, C) for a model of C channels; any leading axes.
 
   Returns:
     The mean of the members' maps by name, float32 (..., H, W), 0 to 1, as
-    `predict_maps` returns; and their standard deviation over the members (of
-    the members as they are: divided by their number), float32 (..., H, W), 0 to
-    0.5.
+    `predict_maps` returns it; and the population standard deviation over the
+    members (divided by their number), float32 (..., H, W), 0 to 0.5.
 
   Raises:
     ValueError: The shape does not fit the model's channels.
@@ -109,6 +115,7 @@ def predict_with_disagreement(
 
 
 def _check_alike(one: Config, other: Config) -> None:
+  """Raises `EnsembleError` if two configs differ in their architecture."""
   theirs = dict(architecture(other))
   differing = [
     f'config.{field} ({value!r} and {theirs[field]!r})'

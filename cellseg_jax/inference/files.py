@@ -1,4 +1,8 @@
-"""One image file: its pixels read, its cells found; see also `outputs`."""
+"""Processes one image file: opens it, reads its pixels and finds its cells.
+
+Decides whether an image is processed whole or in tiles, in memory or on disk.
+The module `outputs` writes the results.
+"""
 
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -20,28 +24,31 @@ from cellseg_jax.inference.large import scratch_images, segment_large_maps
 from cellseg_jax.inference.on_host import segment_image
 from cellseg_jax.inference.predict import Model
 
-# Pixels of the network's input above which an image is seen tile by tile.
+# Most pixels of the network's input that are predicted without tiling.
 WHOLE = 2**22
-# Pixels of a file that are held in memory; of more, labels wait on disk.
+# Most pixels of a file held in memory; for larger files, pixels are read as
+# needed and labels are kept in scratch files.
 HELD = 2**26
-# Pixels above which there are no pictures and exports, which need the whole.
+# Most pixels of an image for which overlays and other exports, which need the
+# whole image in memory, are written.
 MOST_EXPORTED = 2**28
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """How files are read, and what is made of them.
+  """How files are read and which outputs are written.
 
   Attributes:
-    axes: As for `images.source.open_image`.
-    scene: Likewise.
-    max_pixels: Likewise.
-    selection: Which planes to take.
-    diameter: That of the median cell of these images, in pixels; 0 for that
-      of the training images, or what the pixel sizes say.
-    filters: Which cells are left.
-    file_format: Of the label images, 'tif' or 'zarr'.
-    extras: Of `outputs.EXTRAS`.
+    axes: Axes of the image array, such as 'TCZYX', overriding the file's
+      metadata; None takes those of the metadata.
+    scene: Name or index of the image to read from a file of several.
+    max_pixels: Most values that may be held in memory at once when reading.
+    selection: Which planes to segment.
+    diameter: Median cell diameter in these images, in pixels; 0 assumes the
+      training images' diameter, rescaled by the pixel sizes if both are known.
+    filters: Which cells to keep.
+    file_format: Format of the label images, 'tif' or 'zarr'.
+    extras: Additional outputs to write, keys of `outputs.EXTRAS`.
   """
 
   axes: str | None = None
@@ -56,7 +63,15 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-  """An open file; its pixels, where there are not too many, in memory."""
+  """An open file, with its pixels in memory if there are not too many.
+
+  Attributes:
+    path: The file.
+    frames: The selected frames.
+    pixels: For each frame an array (H, W) or (H, W, C), or a lazy object that
+      is read by slices.
+    resources: Exit stack that closes the file and deletes its scratch.
+  """
 
   path: pathlib.Path
   frames: Sequence[Frame]
@@ -66,7 +81,14 @@ class Loaded:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """The cells of one frame."""
+  """The cells of one frame.
+
+  Attributes:
+    labels: Label image, int32 (H, W); 0 is background.
+    confidence: Confidence of each cell, in increasing order of the labels,
+      float32 (n,), 0 to 1.
+    probability: Foreground probability, float32 (H, W), 0 to 1.
+  """
 
   labels: Array
   confidence: np.ndarray
@@ -77,10 +99,15 @@ class Found:
 def opened(
   path: pathlib.Path, options: Options, channels: int
 ) -> Iterator[Sequence[Frame]]:
-  """Gives the frames that are wanted of a file, none of them read yet.
+  """Opens a file and yields the selected frames, without reading pixels.
+
+  Args:
+    path: The file.
+    options: How to read it.
+    channels: Channels that the model takes.
 
   Raises:
-    ImageFileError: Its header cannot be read, or what is wanted is not there.
+    ImageFileError: The header cannot be read, or a selected plane is absent.
   """
   with open_image(
     path, options.axes, scene=options.scene, max_pixels=options.max_pixels
@@ -89,10 +116,18 @@ def opened(
 
 
 def load(path: pathlib.Path, options: Options, channels: int) -> Loaded:
-  """Opens a file, and reads it unless it is large.
+  """Opens a file, and reads its pixels unless there are more than `HELD`.
+
+  Args:
+    path: The file.
+    options: How to read it.
+    channels: Channels that the model takes.
+
+  Returns:
+    The open file; the caller closes its `resources`.
 
   Raises:
-    ImageFileError: It cannot be read, or what is wanted of it is not there.
+    ImageFileError: The file cannot be read, or a selected plane is absent.
   """
   with contextlib.ExitStack() as stack:
     frames = stack.enter_context(opened(path, options, channels))
@@ -105,15 +140,16 @@ def load(path: pathlib.Path, options: Options, channels: int) -> Loaded:
 def fitted(
   model: Model, pixel_size: tuple[float, float] | None, options: Options
 ) -> Model:
-  """Returns the model for frames of a scale, with the decoder asked for.
+  """Returns the model adapted to the scale of the frames and the filters.
 
   Args:
-    model: As `load_model` returns.
-    pixel_size: As of `Frame`.
-    options: The diameter of the cells, and the filters.
+    model: The model, as `load_model` returns it.
+    pixel_size: Height and width of the frames' pixels in um; None if unknown.
+    options: Supplies the cell diameter and whether to fill holes.
 
   Raises:
-    ValueError: The scale is impossible.
+    ValueError: A diameter is given but the model has none to compare with, or
+      the scale is too far from that of training.
   """
   model = scale.fitted(model, options.diameter, pixel_size)
   if options.filters.fill_holes:
@@ -122,18 +158,32 @@ def fitted(
 
 
 def is_small(model: Model, frame: Frame) -> bool:
-  """Whether the network sees a frame as a whole, by a model that fits it."""
+  """Whether a frame is predicted whole rather than in tiles.
+
+  Args:
+    model: The model, adapted to the frame by `fitted`.
+    frame: The frame.
+  """
   pixels = math.prod(frame.shape[:2])
   return pixels * model.config.data.resample**2 <= WHOLE
 
 
 def find(model: Model, loaded: Loaded, options: Options) -> list[Found]:
-  """Finds the cells of every frame.
+  """Finds the cells of every frame of a file.
+
+  Args:
+    model: The model, as `load_model` returns it.
+    loaded: The open file; scratch is added to its `resources`.
+    options: How the file is processed.
+
+  Returns:
+    The cells of each frame, in order.
 
   Raises:
-    ValueError: The image does not fit the model, or its scale is impossible.
+    ValueError: The image does not fit the model, its scale is too far from that
+      of training, or it is too large for the requested extras.
     ImageFileError: Pixels cannot be read, or are NaN or infinite.
-    OSError: There is no room for scratch.
+    OSError: There is no disk space for scratch.
   """
   frames = loaded.frames
   shape = (frames[0].shape[0], frames[0].shape[1])
@@ -163,10 +213,15 @@ def find(model: Model, loaded: Loaded, options: Options) -> list[Found]:
 
 
 def check_extras(shape: tuple[int, int], options: Options) -> None:
-  """Refuses pictures and exports of what is too large for them.
+  """Checks that an image is small enough for the requested extras.
+
+  Args:
+    shape: Height and width of the image.
+    options: Supplies the extras.
 
   Raises:
-    ValueError: There are more than `MOST_EXPORTED` pixels.
+    ValueError: Extras are requested and the image has more than
+      `MOST_EXPORTED` pixels.
   """
   if options.extras and math.prod(shape) > MOST_EXPORTED:
     raise ValueError(
@@ -176,7 +231,7 @@ def check_extras(shape: tuple[int, int], options: Options) -> None:
 
 
 def count_pixels(frames: Sequence[Frame]) -> int:
-  """Returns the pixels of all frames; channels count once."""
+  """Returns the number of pixels in all frames, not multiplied by channels."""
   return sum(math.prod(frame.shape[:2]) for frame in frames)
 
 

@@ -1,4 +1,8 @@
-"""Filters on final label images, whatever their numbering."""
+"""Filters that select cells in finished label images.
+
+They filter by area, border contact and confidence, and treat holes and
+fragments. Label images may have any numbering.
+"""
 
 import dataclasses
 
@@ -19,20 +23,22 @@ FRAGMENTS = ('keep', 'largest', 'split')
 
 @dataclasses.dataclass(frozen=True)
 class Filters:
-  """Which cells are left, and what becomes of their holes and pieces.
+  """Which cells to keep, and how to treat their holes and fragments.
 
-  The default changes nothing.
+  The defaults change nothing.
 
   Attributes:
-    min_area: Fewest pixels of a cell, counted after its holes are filled.
-    max_area: Most pixels of a cell, counted likewise; 0 is no limit.
-    fill_holes: Whether to fill background that one cell alone encloses.
-    fragments: What becomes of a cell in several pieces (pixels that meet at a
-      corner are connected): 'keep' them; keep the 'largest' alone, since
-      detached specks are errors of the outline more often than cells; or
-      'split' them: the largest keeps the label, the others get new ones.
-    drop_border: Whether to remove the cells on the border of the image.
-    min_confidence: The least confidence of a cell, 0 to 1.
+    min_area: Smallest area of a cell in pixels, after its holes are filled.
+    max_area: Largest area of a cell in pixels, after its holes are filled; 0 is
+      no limit.
+    fill_holes: Whether to fill background that a single cell encloses.
+    fragments: How to treat a cell that consists of several 8-connected
+      components: 'keep' keeps all; 'largest' keeps only the largest, because
+      detached specks are more often outline errors than cells; 'split' makes
+      each a cell, of which the largest keeps the label and the others get new
+      ones.
+    drop_border: Whether to drop cells that touch the image border.
+    min_confidence: Lowest confidence of a cell, 0 to 1.
   """
 
   min_area: int = 0
@@ -67,24 +73,24 @@ class Filters:
 def filter_labels(
   labels: np.ndarray, confidence: np.ndarray, filters: Filters
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Applies filters to a label image; cells that are left keep their labels.
+  """Applies filters to a label image; remaining cells keep their labels.
 
-  In this order: confidence, pieces, holes, smallest area, holes in which only
-  cells lay that were too small, largest area, border.
+  The order is: confidence, fragments, holes, smallest area, holes that only
+  dropped cells occupied, largest area, border.
 
   Args:
-    labels: Integers (H, W), from 0 (background), in any numbering.
-    confidence: Of every label that there is, in increasing order of the
+    labels: Label image, integers (H, W), in any numbering; 0 is background.
+    confidence: Confidence of each label present, in increasing order of the
       labels, float (n,), 0 to 1.
-    filters: What to apply.
+    filters: The filters to apply.
 
   Returns:
-    The labels, of a wider type only where new labels need it, and the
-    confidence of those that are left, in increasing order of the labels. A
-    piece that was split off has the confidence of its cell.
+    The filtered label image, of a wider type only if new labels require it;
+    and the confidence of the remaining labels, in increasing order of the
+    labels. A fragment that was split off has the confidence of its cell.
 
   Raises:
-    ValueError: There are more or fewer confidences than labels.
+    ValueError: The numbers of confidences and labels differ.
   """
   cells, values = renumbered(labels)
   check_confidence(confidence, values)
@@ -115,20 +121,20 @@ def filter_labels(
 def filter_blocks(
   labels: Array, confidence: np.ndarray, filters: Filters, block: int = 2048
 ) -> np.ndarray:
-  """Applies those filters that judge cells as wholes, block by block, in place.
+  """Applies the area, border and confidence filters block by block, in place.
 
-  They are all of `Filters` but holes and fragments; the labels of our decoders
-  are of one piece, and the decoder fills their holes if it is told to.
+  `fill_holes` and `fragments` are not applied: this package's decoders return
+  connected cells, and fill holes themselves if configured to.
 
   Args:
-    labels: Integers (H, W); 0 and 1 to n. Cells that go become 0, the others
-      keep their labels.
-    confidence: Of cell 1 to n, float (n,), 0 to 1.
-    filters: What to apply.
+    labels: Label image, integers (H, W): 0 is background, 1 to n are the cells.
+      Dropped cells become 0, the others keep their labels.
+    confidence: Confidence of cells 1 to n, float (n,), 0 to 1.
+    filters: The filters to apply.
     block: Side of the blocks, in pixels.
 
   Returns:
-    The confidence of those that are left, in order.
+    The confidence of the remaining cells, in increasing order of the labels.
   """
   boxes = cut((labels.shape[0], labels.shape[1]), (block, block))
   areas = np.zeros(confidence.size + 1, np.int64)
@@ -161,7 +167,13 @@ def filter_blocks(
 def _fill_and_drop(
   cells: np.ndarray, count: int, filters: Filters
 ) -> np.ndarray:
-  """Fills holes and drops specks; cells keep their numbers, 1 to `count`."""
+  """Fills holes and drops small cells; the others keep their numbers.
+
+  Args:
+    cells: Label image, integers (H, W), 0 to `count`.
+    count: Number of cells.
+    filters: Supplies `min_area` and `fill_holes`.
+  """
   number = np.arange(count + 1, dtype=np.int32)
   area = np.bincount(cells.ravel(), minlength=count + 1)
   cleaned = clean(
@@ -180,17 +192,18 @@ def _fill_and_drop(
 
 
 def _pieces(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Numbers the connected pieces of every cell.
+  """Numbers the 8-connected components of every cell.
 
   Returns:
-    The pieces, integers (H, W), from 1; of piece 0 (background) to m its cell,
-    (m + 1,), and whether it is its cell's largest, of equals the first.
+    The components, integers (H, W), from 1; for components 0 (background) to m
+    the cell that each belongs to, (m + 1,); and whether each is the largest of
+    its cell, (m + 1,), where ties go to the first.
   """
   pieces = label_pieces(cells, background=0, connectivity=2)
   areas = np.bincount(pieces.ravel())
   owner = np.zeros(areas.size, np.int32)
   owner[pieces.ravel()] = cells.ravel()
-  order = np.lexsort((-areas, owner))  # Stable.
+  order = np.lexsort((-areas, owner))  # Stable, so ties keep their order.
   _, first = np.unique(owner[order], return_index=True)
   largest = np.zeros(areas.size, bool)
   largest[order[first]] = True
@@ -198,16 +211,19 @@ def _pieces(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _largest_pieces(cells: np.ndarray) -> np.ndarray:
-  """Sets to background all pieces of each cell but the largest."""
+  """Sets all components of each cell except the largest to background."""
   pieces, owner, largest = _pieces(cells)
   return np.take(np.where(largest, owner, 0), pieces)
 
 
 def _split(cells: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-  """Numbers all pieces but each cell's largest anew, from `count` + 1.
+  """Turns all components except each cell's largest into cells of their own.
+
+  The new cells are numbered from `count` + 1.
 
   Returns:
-    The cells, int32 (H, W), and of 1 to n the cell it was a piece of, (n,).
+    The cells, int32 (H, W); and for each cell, 1 to n, the original cell that
+    it was part of, (n,).
   """
   pieces, owner, largest = _pieces(cells)
   numbers = np.where(largest, owner, count + np.cumsum(~largest))

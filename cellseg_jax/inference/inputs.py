@@ -1,4 +1,7 @@
-"""Which files to segment, and what their outputs are called."""
+"""Lists the files to segment, names their outputs and selects shards.
+
+Also checks that outputs overwrite neither the images nor one another.
+"""
 
 from collections.abc import Sequence
 import pathlib
@@ -8,22 +11,23 @@ from cellseg_jax.images.source import is_zarr
 
 
 class InputError(ValueError):
-  """The files to segment cannot be what was meant."""
+  """The selection of input files or of the output folder is invalid."""
 
 
 def find_images(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
-  """Lists image files.
+  """Lists the image files among and in the given paths.
 
   Args:
-    paths: Files, taken as they are, OME-Zarr folders, each one image, and other
-      folders, whose images are taken.
+    paths: Files, which are taken as they are; OME-Zarr folders, each of which
+      is one image; and other folders, whose images are taken.
 
   Returns:
-    The files, in the order given, each folder's sorted by name.
+    The images in the order given, without duplicates; those of a folder are
+    sorted by name.
 
   Raises:
-    FileNotFoundError: A path is not there.
-    InputError: A folder holds no image.
+    FileNotFoundError: A path does not exist.
+    InputError: A folder contains no image.
   """
   found: list[pathlib.Path] = []
   for path in map(pathlib.Path, paths):
@@ -46,10 +50,14 @@ def find_images(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
 def check_output(
   paths: Sequence[str | pathlib.Path], out: pathlib.Path
 ) -> None:
-  """Refuses to write among the images.
+  """Checks that outputs would not be written among the images.
+
+  Args:
+    paths: The inputs, as for `find_images`.
+    out: The output folder.
 
   Raises:
-    InputError: The folder for the outputs is one of the inputs, or within one.
+    InputError: The output folder is one of the inputs or lies within one.
   """
   for path in map(pathlib.Path, paths):
     if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
@@ -62,15 +70,16 @@ def check_output(
 def output_names(
   images: Sequence[pathlib.Path], out: pathlib.Path, suffix: str
 ) -> list[str]:
-  """Returns what the outputs of every image are called, without a suffix.
+  """Returns the base name, without suffix, of each image's outputs.
 
   Args:
-    images: As `find_images` returns.
-    out: The folder for the outputs.
-    suffix: Of the label images.
+    images: The images, as `find_images` returns them.
+    out: The output folder.
+    suffix: File name suffix of the label images.
 
   Raises:
-    InputError: Two would be written to one file, or one over an image.
+    InputError: Two images have the same output name, or an output would
+      overwrite an image.
   """
   names = [image.stem.removesuffix('.ome') for image in images]
   taken: dict[str, pathlib.Path] = {}
@@ -91,5 +100,11 @@ def output_names(
 
 
 def shard(images: Sequence, part: int, parts: int) -> list:
-  """Returns every `parts`-th, from the `part`-th (from 1) on."""
+  """Returns one shard: every `parts`-th image, starting from number `part`.
+
+  Args:
+    images: All images.
+    part: Number of the shard, from 1.
+    parts: Number of shards.
+  """
   return list(images[part - 1 :: parts])

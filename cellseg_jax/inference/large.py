@@ -1,4 +1,8 @@
-"""Images of any size in bounded memory, with labels exact at every seam."""
+"""Segments images of any size in bounded memory.
+
+Prediction runs in overlapping tiles and decoding in blocks; from the predicted
+maps, labels are exactly those of decoding the whole image, seams included.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -25,13 +29,14 @@ from cellseg_jax.inference.decode import decode_blocks, DECODERS, Settings
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.inference.predict_large import predict_large
 
-# Pixels of the network's input. Its receptive field reaches 360 pixels to every
-# side, so that no overlap worth its time makes maps equal to the whole's; but
-# what is far has little weight. On a trained model with either head the maps
-# differed from the whole's by at most 0.03 and 0.04 (0.0001 and 0.0005 on
-# average); 128 pixels gave 0.03 and 0.11, 256 pixels 0.008 and 0.02.
+# In pixels of the network's input. Its receptive field extends 360 pixels to
+# every side, so no overlap of acceptable cost makes the maps equal to those of
+# the whole image; but distant pixels have little weight. For a trained model
+# with either head, the maps differed from those of the whole image by at most
+# 0.03 and 0.04 (0.0001 and 0.0005 on average). An overlap of 128 pixels gave at
+# most 0.03 and 0.11, one of 256 pixels at most 0.008 and 0.02.
 OVERLAP = 192
-# Most pixels along a side of a tile, and of a block that is decoded.
+# Most pixels along a side of a tile, and of a block to decode.
 TILE = 2048
 BLOCK = 1024
 
@@ -49,42 +54,44 @@ def segment_large(
 ) -> tuple[Any, np.ndarray]:
   """Finds the cells of an image that need not fit in memory.
 
-  The network looks at overlapping tiles, normalised as one image, whose maps
-  are blended; from the maps the cells are those that decoding the whole would
-  find, numbers and confidence included.
+  The network processes overlapping tiles, all normalised with the intensity
+  range of the whole image, and their maps are blended. Decoding the maps block
+  by block gives the same labels and confidence as decoding them whole.
 
-  In memory are a tile or a few blocks, and some numbers for every piece of a
-  cell and every pixel along the blocks' borders; with the default sizes less
-  than 2 GB, most of it the network's. On disk, while it runs, are up to 20
-  bytes a pixel.
+  Memory holds a tile or a few blocks, and a few numbers for every piece of a
+  cell and every pixel along block borders: with the default sizes less than
+  2 GB, most of it used by the network. Scratch takes up to 20 bytes per pixel
+  on disk while the function runs.
 
   Args:
-    model: As `load_model` returns.
+    model: The model, as `load_model` returns it.
     image: Raw intensities, (H, W), or (H, W, C) for a model of C channels: a
-      NumPy, Zarr or Dask array, or anything else with `shape` of which
-      `image[y0:y1, x0:x1]` is an array.
-    out: Where to write the labels, by `out[y0:y1, x0:x1] = block`: an integer
-      array (H, W) in memory, of Zarr or mapped from a file. None makes a new
-      one in memory, int32.
-    tile: Most pixels along a side of the network's input at once.
-    overlap: Pixels of the network's input that neighbouring tiles share: a
-      multiple of 32. More makes the maps in between more alike to those that
-      the whole would have, and costs time; tiles are at least twice as large.
-    block: Side of the blocks that maps are decoded and labels written in;
-      compressed files are written fastest if it is a multiple of their chunks.
-    scratch: Folder to keep maps and labels in meanwhile; None is the system's
-      folder for temporary files. It should be on a disk: some systems keep
-      theirs in memory.
-    progress: Called with the share of the prediction that is done, 0 to 1.
+      NumPy, Zarr or Dask array, or any object with `shape` for which
+      `image[y0:y1, x0:x1]` gives an array.
+    out: Array to write the labels to, by `out[y0:y1, x0:x1] = block`: an
+      integer array (H, W) in memory, in Zarr or memory-mapped. None creates an
+      int32 array in memory.
+    tile: Most pixels along a side of a tile of the network's input.
+    overlap: Pixels of the network's input that neighbouring tiles share, a
+      multiple of 32. A larger overlap brings the maps closer to those of the
+      whole image and takes more time. Tiles are enlarged to at least twice the
+      overlap.
+    block: Side in pixels of the blocks in which maps are decoded and labels
+      written; writing to chunked files is fastest if it is a multiple of the
+      chunk size.
+    scratch: Folder for temporary maps and labels; None is the system's
+      temporary folder. It should be on disk: some systems keep their temporary
+      folder in memory.
+    progress: Called with the completed share of the prediction, 0 to 1.
 
   Returns:
-    `out` with the labels, 1 to n and 0 for background; and the confidence of
-    cell 1 to n, float32 (n,), 0 to 1.
+    `out` with the labels, where 0 is background and 1 to n are the cells; and
+    the confidence of cells 1 to n, float32 (n,), 0 to 1.
 
   Raises:
     ValueError: The image does not fit the model or holds NaN or infinity,
-      `out` cannot hold the labels, or a size is impossible.
-    OSError: There is no room for the scratch.
+      `out` cannot hold the labels, or a size is invalid.
+    OSError: There is no disk space for the scratch files.
 
   Examples:
     >>> import cellseg_jax
@@ -135,23 +142,29 @@ def segment_large_maps(
   new_image: Callable[[type], Array],
   progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[Any, np.ndarray, dict[str, Array]]:
-  """Finds the cells as `segment_large`, and returns what they were found in.
+  """Finds the cells like `segment_large`, and also returns the maps.
 
   Args:
-    model: As for `segment_large`, as all that follow but the next.
-    image: See there.
-    out: See there; blocks may be written at the same time.
-    tile: See there.
-    overlap: See there.
-    block: See there.
-    new_image: As `scratch_images` gives it.
-    progress: See there.
+    model: The model, as `load_model` returns it.
+    image: Raw intensities, (H, W) or (H, W, C), readable by slices.
+    out: Integer array (H, W) to write the labels to, by slices; must allow
+      several threads to write different blocks concurrently. None creates an
+      int32 array in memory.
+    tile: Most pixels along a side of a tile of the network's input.
+    overlap: Pixels of the network's input that neighbouring tiles share.
+    block: Side in pixels of the blocks in which maps are decoded and labels
+      written.
+    new_image: Creates an (H, W) array of zeros of the given type, as yielded
+      by `scratch_images`.
+    progress: Called with the completed share of the prediction, 0 to 1.
 
   Returns:
-    As `segment_large`, and the maps by name, which last as long as the scratch.
+    `out` with the labels; the confidence of cells 1 to n, float32 (n,), 0 to 1;
+    and the maps by name, float32 (H, W), which exist as long as the scratch.
 
   Raises:
-    ValueError: As `segment_large`.
+    ValueError: The image does not fit the model or holds NaN or infinity, or
+      `out` cannot hold the labels.
   """
   check_image(image.shape, model.config.data.channels)
   maps = {name: new_image(np.float32) for name in maps_read(model)}
@@ -170,7 +183,7 @@ def segment_large_maps(
 
 
 def maps_read(model: Model) -> list[str]:
-  """Names the maps that the decoder and the confidence read."""
+  """Returns the names of the maps that the decoder and confidence read."""
   method = model.config.decoding.method
   wanted = {*DECODERS[method].maps, 'foreground', 'centre'}
   return [name for name in map_names(model.config.model) if name in wanted]
@@ -180,11 +193,13 @@ def maps_read(model: Model) -> list[str]:
 def scratch_images(
   shape: tuple[int, int], folder: str | pathlib.Path | None
 ) -> Iterator[Callable[[type], Scratch]]:
-  """Gives a function that makes images on disk, which are deleted at the end.
+  """Yields a function that creates temporary images on disk.
+
+  The images are deleted when the `with` block ends.
 
   Args:
-    shape: Height and width.
-    folder: Where to put them; None is the system's temporary folder.
+    shape: Height and width of the images.
+    folder: Folder to create them in; None is the system's temporary folder.
   """
   with tempfile.TemporaryDirectory(prefix='cellseg', dir=folder) as own:
     number = itertools.count()
@@ -206,16 +221,20 @@ def decode_large(
   """Finds the cells in maps that need not fit in memory.
 
   Args:
-    maps: By name, float (H, W), 0 to 1.
-    config: As for `decode.decode`.
-    settings: As for `decode.decode`.
-    out: As for `segment_large`; blocks may be written at the same time.
-    block: As for `segment_large`.
-    new_image: Makes an (H, W) array of zeros of a type to work in.
-    each: Looks at the blocks, and writes to those arrays.
+    maps: The maps by name, float (H, W), 0 to 1.
+    config: Selects the decoder and its clean-up; the decoder settings in it are
+      ignored in favour of `settings`.
+    settings: Values of the decoder's settings by name.
+    out: Integer array (H, W) to write the labels to, by slices; must allow
+      different blocks to be written concurrently. None creates an int32 array
+      in memory.
+    block: Side of the blocks, in pixels.
+    new_image: Creates an (H, W) work array of zeros of the given type.
+    each: Processes the blocks and writes to the arrays.
 
   Returns:
-    As `segment_large`.
+    `out` with the labels, where 0 is background and 1 to n are the cells; and
+    the confidence of cells 1 to n, float32 (n,), 0 to 1.
 
   Raises:
     ValueError: A map holds NaN, or `out` cannot hold the labels.
@@ -250,10 +269,19 @@ def decode_large(
 def _totals(
   labels: np.ndarray, maps: Mapping[str, np.ndarray]
 ) -> tuple[int, Totals]:
-  """Returns the totals of a block's cells, and the first's number, from 0."""
+  """Returns the index, from 0, of a block's first cell, and the totals.
+
+  Args:
+    labels: Labels of the block, int32 (h, w).
+    maps: `foreground` and optionally `centre`, float (h, w).
+
+  Returns:
+    The index of the first cell in the block; and the totals of that cell and
+    the consecutive ones up to the last in the block.
+  """
   if not labels.any():
     return 0, Totals(*np.zeros((3, 0)))
-  # Cells of a block have numbers not far apart.
+  # Cells of a block have similar numbers, so the range is short.
   first, last = int(labels[labels > 0].min()) - 1, int(labels.max())
   return first, confidence_lib.totals(
     np.maximum(labels - first, 0), maps, last - first
@@ -261,14 +289,14 @@ def _totals(
 
 
 def check_image(shape: tuple[int, ...], channels: int) -> None:
-  """Refuses images that a model of so many channels cannot take.
+  """Checks that an image's shape fits a model.
 
   Args:
-    shape: Of the image.
-    channels: Of the model.
+    shape: Shape of the image.
+    channels: Number of channels that the model takes.
 
   Raises:
-    ValueError: They do not fit.
+    ValueError: The shape does not fit, or the image has no pixels.
   """
   found = shape[2] if len(shape) == 3 else 1
   if len(shape) in (2, 3) and min(shape[:2]) > 0 and found == channels:
@@ -281,7 +309,7 @@ def check_image(shape: tuple[int, ...], channels: int) -> None:
 
 
 def _check_out(out: Any, shape: tuple[int, int]) -> None:
-  """Refuses what the labels of an image cannot be written to."""
+  """Checks that `out` is an integer array of the image's height and width."""
   if tuple(out.shape) != shape or np.dtype(out.dtype).kind not in 'iu':
     raise ValueError(
       f'out must be an integer array of shape {shape}, found {out.dtype} '

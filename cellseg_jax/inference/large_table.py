@@ -1,4 +1,7 @@
-"""The table of cells of an image that need not fit in memory."""
+"""Measures the cells of an image that need not fit in memory.
+
+The result is the table of `images.cells.measure_cells`, computed in windows.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,23 +24,27 @@ def measure_large(
   block: int = 2048,
   each: Each = in_turn,
 ) -> dict[str, np.ndarray]:
-  """Measures as `images.cells.measure_cells` does, a block at a time.
+  """Measures every cell like `images.cells.measure_cells`, block by block.
 
-  Every cell is measured in a window that holds it whole: a block, and as much
-  beyond it as the cells that begin in it reach.
+  Every cell is measured in a window that contains it entirely: the bounding box
+  of all cells whose own bounding box starts in the same block.
 
   Args:
-    labels: As for `measure_cells`, read by slices.
-    image: Intensities (H, W) or (H, W, C), read by slices, by several threads.
-    confidence: As for `measure_cells`.
-    file: See there.
-    frame: See there.
-    pixel_size: See there.
+    labels: Label image, integers (H, W), in any numbering, read by slices; 0 is
+      background.
+    image: Intensities (H, W) or (H, W, C), read by slices in several threads.
+    confidence: Confidence of each label present, in increasing order of the
+      labels, float (n,), 0 to 1.
+    file: Value of the column `file`.
+    frame: Value of the column `frame`.
+    pixel_size: Height and width of a pixel in um; None if unknown.
     block: Side of the blocks, in pixels.
-    each: Measures the parts.
+    each: Measures the windows.
 
   Returns:
-    As `measure_cells`, to float rounding.
+    The columns by name, each with one value per cell in increasing order of
+    the labels, (n,); unknown values are NaN. Equal to those of `measure_cells`
+    up to float rounding.
   """
   boxes = cut((labels.shape[0], labels.shape[1]), (block, block))
   values, bounds = _bounds(labels, boxes)
@@ -73,11 +80,11 @@ def measure_large(
 
 
 class _Window(NamedTuple):
-  """A part of the image that holds some cells whole.
+  """A part of the image that contains some cells entirely.
 
   Attributes:
-    cells: Which of all cells these are, int64 (m,).
-    box: Where it lies.
+    cells: Indices of these cells among all cells, int64 (m,).
+    box: Position of the window in the image.
   """
 
   cells: np.ndarray
@@ -85,7 +92,7 @@ class _Window(NamedTuple):
 
 
 def _windows(boxes: Sequence[Box], bounds: np.ndarray) -> Iterator[_Window]:
-  """Gives, box by box, what the cells that begin there need."""
+  """Yields the window of the cells that start in each box, if there are any."""
   top, bottom, left, right = bounds
   for box in boxes:
     here = (top >= box.top) & (top < box.bottom)
@@ -109,15 +116,15 @@ def _bounds(labels: Array, boxes: list[Box]) -> tuple[np.ndarray, np.ndarray]:
   """Finds the bounding boxes of all cells.
 
   Returns:
-    The labels that there are, in order, (n,); and their first rows, the rows
-    after their last, and the same of columns, int64 (4, n).
+    The labels present, in increasing order, int64 (n,); and the top, bottom,
+    left and right of each, where bottom and right are exclusive, int64 (4, n).
   """
   found: dict[int, list[int]] = {}
   for box in boxes:
     part = np.asarray(labels[box.slices])
     if not part.any():
       continue
-    # Cells of a block have numbers not far apart.
+    # Cells of a block have similar numbers, so the range is short.
     least = int(part[part > 0].min())
     places = ndimage.find_objects(np.maximum(part - (least - 1), 0))
     for label, place in enumerate(places, least):
@@ -139,7 +146,7 @@ def _move(
   window: Box,
   pixel_size: tuple[float, float] | None,
 ) -> None:
-  """Turns places in a window into places in the image."""
+  """Converts a table's positions from window to image coordinates, in place."""
   size = dict(zip('yx', pixel_size or (np.nan, np.nan), strict=True))
   for axis, offset, names in (
     ('y', window.top, ('centroid_y', 'box_top', 'box_bottom')),

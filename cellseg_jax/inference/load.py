@@ -1,4 +1,4 @@
-"""A trained model from the folder of its run."""
+"""Loads a trained model, or only its variables, from the folder of a run."""
 
 import pathlib
 
@@ -14,18 +14,19 @@ from cellseg_jax.validation import check_values
 
 
 def load_model(workdir: str | pathlib.Path) -> Model:
-  """Loads the best model of a training run; runs no code from it.
+  """Loads the best model of a training run, without executing code from it.
 
   Args:
-    workdir: The folder that training wrote: `config.json`, `checkpoints/`.
+    workdir: The folder that training wrote, with `config.json` and
+      `checkpoints/`.
 
   Returns:
-    The model of the best checkpoint by the run's validation metric, or of the
-    last one where none was evaluated.
+    The model of the checkpoint with the best validation metric, or of the last
+    checkpoint if none was evaluated.
 
   Raises:
-    FileNotFoundError: The folder, its config or its checkpoints are absent.
-    ConfigError: The config is not one of this version.
+    FileNotFoundError: The folder, its config or its checkpoints are missing.
+    ConfigError: The config is not valid for this version.
     CheckpointError: A checkpoint is damaged or does not fit its config.
 
   Examples:
@@ -38,15 +39,16 @@ def load_model(workdir: str | pathlib.Path) -> Model:
 
 
 def load_variables(workdir: str | pathlib.Path, like: Config) -> fcn.Variables:
-  """Loads the best model's variables into a network of another config.
+  """Loads the variables of a run's best model into another config's network.
 
   Args:
     workdir: The folder of a training run.
-    like: A config whose network has the same shapes.
+    like: A config whose network has variables of the same shapes.
 
   Raises:
-    FileNotFoundError: As `load_model`.
-    CheckpointError: The network differs.
+    FileNotFoundError: The folder, its config or its checkpoints are missing.
+    ConfigError: The run's config is not valid for this version.
+    CheckpointError: The checkpoint is damaged or does not fit the network.
   """
   folder, config = _find(pathlib.Path(workdir))
   with Checkpoints(folder, config.training.best_metric) as checkpoints:
@@ -55,13 +57,13 @@ def load_variables(workdir: str | pathlib.Path, like: Config) -> fcn.Variables:
 
 
 def load_best(workdir: str | pathlib.Path) -> tuple[Model, int]:
-  """Loads as `load_model` does; also returns the step of the model."""
+  """Loads a model like `load_model`, and also returns its training step."""
   folder, config = _find(pathlib.Path(workdir))
   with Checkpoints(folder, config.training.best_metric) as checkpoints:
     step = _best_step(checkpoints, workdir)
     variables = checkpoints.restore_variables(step, config)
     metrics = checkpoints.metrics(step)
-  # A checkpoint between evaluations has no settings of its own.
+  # A checkpoint saved between evaluations has no chosen decoder settings.
   settings = {
     name: jnp.float32(metrics.get(name, value))
     for name, value in default_settings(config.decoding).items()
@@ -70,7 +72,7 @@ def load_best(workdir: str | pathlib.Path) -> tuple[Model, int]:
 
 
 def _find(workdir: pathlib.Path) -> tuple[pathlib.Path, Config]:
-  """Returns the folder of the checkpoints of a run, and its config."""
+  """Returns the checkpoint folder of a run and its validated config."""
   config_path = workdir / 'config.json'
   folder = workdir / 'checkpoints'
   for path in (config_path, folder):

@@ -1,7 +1,8 @@
-"""Pieces that are numbered block by block, seen as numbered throughout.
+"""A label image whose blocks are numbered separately but read as one numbering.
 
-A block that is looked at does not know how many pieces the blocks before it
-have. So it is written with numbers of its own, and never again.
+A block being decoded does not know how many pieces earlier blocks have. Its
+pieces are therefore stored with numbers local to the block, and are converted
+on reading, so that no block is written twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,28 +14,28 @@ from cellseg_jax.inference.blocks import Array
 
 
 class Numbered:
-  """A label image, in which a block's own numbers become those of the image.
+  """A label image that converts block-local numbers to global ones on reading.
 
-  Where the image holds -n, it is piece n of its block, and reads as n plus the
-  block's offset; other pixels read as they are.
+  A stored value of -n stands for piece n of the block and reads as n plus the
+  block's offset; values of 0 and above read as they are.
 
   Attributes:
-    image: What is kept, int32 (H, W).
+    image: The stored values, int32 (H, W).
     shape: Height and width.
   """
 
   def __init__(
     self, image: Array, block: tuple[int, int], offsets: Sequence[int]
   ) -> None:
-    """Sees an image through the offsets of its blocks.
+    """Wraps stored values and the offsets of their blocks.
 
     Args:
-      image: What is kept.
-      block: Height and width of the blocks, as `blocks.cut` makes them.
-      offsets: Of every block, in reading order.
+      image: The stored values, int32 (H, W).
+      block: Height and width of the blocks, as returned by `blocks.cut`.
+      offsets: Offset of each block, in reading order.
     """
     self.image, self.shape = image, (image.shape[0], image.shape[1])
-    self._block = max(block[0], 1), max(block[1], 1)  # Of an empty image, 0.
+    self._block = max(block[0], 1), max(block[1], 1)  # 0 for an empty image.
     columns = max(-(-self.shape[1] // self._block[1]), 1)
     self._offsets = np.array(offsets, np.int32).reshape(-1, columns)
 
@@ -51,11 +52,15 @@ class Numbered:
 
 
 def _parts(pixels: range, side: int) -> Iterator[tuple[int, int, int]]:
-  """Gives the blocks that pixels lie in, and where in these they begin and end.
+  """Divides a range of rows or columns among the blocks.
 
   Args:
-    pixels: Rows or columns, one after another.
-    side: Of the blocks.
+    pixels: Consecutive rows or columns.
+    side: Side of the blocks along that axis.
+
+  Yields:
+    The index of each block, and the start and end of its part relative to the
+    start of `pixels`.
   """
   for block in range(pixels.start // side, -(-pixels.stop // side)):
     first = max(block * side, pixels.start)

@@ -1,4 +1,4 @@
-"""Cells of one image that lies on the host, by the decoder that is faster."""
+"""Segments one image in host memory with whichever decoder is faster."""
 
 import functools
 from typing import Any
@@ -15,21 +15,24 @@ from cellseg_jax.inference.pure import decode as pure
 def segment_image(
   model: Model, image: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-  """Finds the cells of one image, and returns what they were found in.
+  """Finds the cells of one image, and also returns their confidence and maps.
 
-  On a CPU the NumPy decoder is several times faster, elsewhere the JAX one
-  runs where the maps are; their labels are the same.
+  On a CPU the NumPy decoder is used, because it is several times faster there;
+  on other devices the JAX decoder runs where the maps are. Both give the same
+  labels.
 
   Args:
-    model: As `load_model` returns.
-    image: As for `predict`, without leading axes; finite.
+    model: The model, as `load_model` returns it.
+    image: Raw intensities, (H, W), or (H, W, C) for a model of C channels; all
+      finite.
 
   Returns:
-    int32 (H, W), 0 and 1 to n; their confidence, float32 (n,); and the maps as
-    `predict_maps` returns.
+    The labels, int32 (H, W), where 0 is background and 1 to n are the cells;
+    their confidence, float32 (n,), 0 to 1; and the maps by name, float32 (H,
+    W), 0 to 1.
 
   Raises:
-    ValueError: As `predict`, or a map holds NaN.
+    ValueError: The shape does not fit the model's channels, or a map holds NaN.
   """
   found = predict_maps(model, image)
   maps = {name: np.asarray(values) for name, values in found.items()}

@@ -1,4 +1,4 @@
-"""What is written of an image file: labels, table and what else is wanted."""
+"""Writes the outputs of one image file: label image, table and extras."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -19,7 +19,8 @@ from cellseg_jax.inference.files import count_pixels, Found, Loaded, Options
 from cellseg_jax.inference.large_table import measure_large
 from cellseg_jax.inside import inside
 
-# What is made on request: the name of its folder, and the file's suffix.
+# Outputs written on request: the name, also of their folder, and the file
+# suffix.
 EXTRAS = {
   'overlay': '.png',
   'probability': '.tif',
@@ -31,13 +32,13 @@ EXTRAS = {
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-  """What became of a file.
+  """Summary of the outputs written for a file.
 
   Attributes:
-    confidence: Of every cell, by frame: its label and its confidence.
-    pixels: Of all frames.
-    warning: What is odd about the cells, or ''.
-    outputs: The files written, in the folder of outputs.
+    confidence: For each frame, the confidence of each cell by its label.
+    pixels: Number of pixels in all frames.
+    warning: Warning that the cells are of unusual size, or ''.
+    outputs: Paths of the files written, relative to the output folder.
   """
 
   confidence: tuple[dict[int, float], ...]
@@ -47,7 +48,7 @@ class Written:
 
   @property
   def cells(self) -> int:
-    """How many, in all frames."""
+    """Number of cells in all frames."""
     return sum(map(len, self.confidence))
 
 
@@ -60,27 +61,26 @@ def write(
   expected: float,
   each: Each = in_turn,
 ) -> Written:
-  """Writes all that is made of a file, or nothing.
+  """Writes all outputs of a file, or none if one of them fails.
 
   Args:
-    loaded: The file.
+    loaded: The open file.
     found: The cells of its frames.
-    out: The folder to write to.
-    name: What the outputs are called, but for their suffixes.
-    options: What to write.
-    expected: Diameter in pixels of the median cell as the model knows it; 0
-      where that is not known.
-    each: Measures the parts of a large image.
+    out: The output folder.
+    name: Base name of the outputs, without suffix.
+    options: Which outputs to write.
+    expected: Expected median cell diameter in pixels; 0 if unknown.
+    each: Measures the windows of a large image.
 
   Raises:
     OSError: A file cannot be written.
-    OutsideError: A name leads out of the folder.
+    OutsideError: A name leads out of the output folder.
   """
   outputs: list[str] = []
   try:
     measured = _write_all(loaded, found, out, name, options, outputs, each)
   except BaseException:
-    for path in outputs:  # Those of a file that failed are not to be found.
+    for path in outputs:  # Leave no partial outputs of a failed file.
       (out / path).unlink(missing_ok=True)
     raise
   return Written(
@@ -103,7 +103,18 @@ def _write_all(
   outputs: list[str],
   each: Each,
 ) -> list[dict[str, np.ndarray]]:
-  """Writes as `write`; notes in `outputs` what there is, returns the tables."""
+  """Writes all outputs and returns the table of each frame.
+
+  Args:
+    loaded: The open file.
+    found: The cells of its frames.
+    out: The output folder.
+    name: Base name of the outputs, without suffix.
+    options: Which outputs to write.
+    outputs: Receives the path of each file as soon as it is written, relative
+      to `out`.
+    each: Measures the windows of a large image.
+  """
   frames = loaded.frames
   measured = []
   for number, (frame, pixels, one) in enumerate(
@@ -144,7 +155,7 @@ def _write_all(
 
 
 class _Stack:
-  """The label images of a file as one array, read by blocks."""
+  """The label images of all frames of a file as one array, read by blocks."""
 
   def __init__(self, images: Sequence[Array], frames: Sequence[Frame]):
     self._images = images
@@ -166,7 +177,7 @@ class _Stack:
 
 
 def _joined(measured: Sequence[cells_lib.Table]) -> dict[str, np.ndarray]:
-  """Puts the tables of all frames under one another."""
+  """Concatenates the tables of all frames."""
   return {
     name: np.concatenate([table[name] for table in measured])
     for name in measured[0]
@@ -182,7 +193,17 @@ def _export(
   found: Found,
   table: cells_lib.Table,
 ) -> None:
-  """Writes one of `EXTRAS`."""
+  """Writes one of `EXTRAS` for a frame.
+
+  Args:
+    path: File to write.
+    extra: Which of `EXTRAS` to write.
+    image: The image file, whose name is stored in the COCO export.
+    frame: The frame.
+    pixels: The pixels of the frame, (H, W) or (H, W, C).
+    found: The cells of the frame.
+    table: The table of these cells.
+  """
   labels = np.asarray(found.labels[:, :])
   if extra == 'overlay':
     exports.write_overlay(path, np.asarray(pixels), labels)

@@ -1,4 +1,8 @@
-"""Pieces of cells: what a decoder finds in a block, and what they add up to."""
+"""Pieces of cells: what decoders find per block, and how pieces become cells.
+
+A decoder's pieces in a block (`Found`) are reduced to a `Summary`; `PieceTable`
+gathers the summaries of all blocks and joins the pieces to cells.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,14 +22,14 @@ from cellseg_jax.inference.seams import (
 
 
 class Found(NamedTuple):
-  """The pieces in a block.
+  """The pieces that a decoder found in a block.
 
   Attributes:
-    labels: int32 (h + 2, w + 2), of the block and its frame; 0 is background, 1
-      to n are the pieces.
-    relief: Of the pieces, with places in the flat `labels`; None from a decoder
-      whose pieces never touch.
-    number: n.
+    labels: Labels of the block and its frame, int32 (h + 2, w + 2); 0 is
+      background, 1 to n are the pieces.
+    relief: Peaks and passes of the pieces, with flat indices into `labels`;
+      None from a decoder whose pieces never touch.
+    number: Number of pieces, n.
   """
 
   labels: np.ndarray
@@ -34,14 +38,15 @@ class Found(NamedTuple):
 
 
 class Summary(NamedTuple):
-  """What is to be known of a block's n pieces to join them with the others.
+  """The data on a block's pieces that joining them to cells requires.
 
   Attributes:
-    number: n.
-    border: Those along the block's border.
-    first: Place of each piece's first pixel in the flat image, int64 (n,).
-    totals: What their confidence is computed from.
-    relief: As of `Found`, with places in the flat image.
+    number: Number of pieces, n.
+    border: The pieces along the block's border.
+    first: Flat index in the image of each piece's first pixel, int64 (n,).
+    totals: Totals from which the confidence is computed.
+    relief: Peaks and passes of the pieces, with flat indices into the image;
+      None from a decoder whose pieces never touch.
   """
 
   number: int
@@ -57,12 +62,13 @@ def summarize(
   maps: Mapping[str, np.ndarray],
   shape: tuple[int, int],
 ) -> Summary:
-  """Sums up the pieces of a block.
+  """Summarises the pieces of a block.
 
   Args:
-    box: The block.
-    found: Its pieces.
-    maps: Those that the confidence is computed from, float (h, w).
+    box: The block, of height h and width w.
+    found: The pieces in the block.
+    maps: The maps that the decoder reads, without frame, float (h, w), 0 to 1;
+      the confidence uses `foreground` and, if present, `centre`.
     shape: Height and width of the image.
   """
   first = first_pixels(found.labels, found.number)
@@ -80,7 +86,7 @@ def summarize(
 
 
 class PieceTable:
-  """Gathers the pieces of all blocks and joins them to cells."""
+  """Gathers the pieces of all blocks and joins them into cells."""
 
   def __init__(self) -> None:
     self._seams = Seams()
@@ -93,7 +99,8 @@ class PieceTable:
     """Adds the pieces of a block.
 
     Returns:
-      How many there were before; from now on its n-th piece is so many plus n.
+      The number of pieces added before: the block's offset, which turns its
+      piece n into piece offset + n of the image.
     """
     offset = self._count
     self._count += pieces.number
@@ -108,16 +115,18 @@ class PieceTable:
     return offset
 
   def cells(self, depth: float, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """Joins the pieces.
+    """Joins the pieces into cells.
 
     Args:
-      depth: As for `relief.merge`, of pieces that have a relief.
-      least: The least confidence of a cell.
+      depth: The least drop from the lower of two peaks to the pass between
+        them that separates two cells; ignored for pieces without a relief.
+      least: Lowest confidence of a cell; cells below it are dropped.
 
     Returns:
-      The cell of each piece, int32 (pieces + 1,), with 0 for background first:
-      1 to n in the order of their first pixels, 0 if it is dropped. And the
-      area of each cell in pixels, int64 (n + 1,), with 0 first.
+      The cell of each piece, int32 (pieces + 1,), where entry 0 stands for
+      background and is 0: 1 to n in the order of the cells' first pixels, or 0
+      if the cell is dropped; and the area of each cell in pixels, int64
+      (n + 1,), where entry 0 is 0.
     """
     count, sets = self._seams.sets(self._count)
     if self._reliefs:
@@ -127,7 +136,7 @@ class PieceTable:
     np.minimum.at(first, sets, np.concatenate(self._first))
     parts = Totals(*map(np.concatenate, zip(*self._totals, strict=True)))
     totals = confidence_lib.combine(parts, sets, count)
-    # Of pieces that were merged one alone gives its number to the cell.
+    # Merging leaves sets without pixels; only a basin's surviving set has any.
     keep = (totals.area > 0) & (confidence_lib.from_totals(totals) >= least)
     kept = np.flatnonzero(keep)
     kept = kept[np.argsort(first[kept])]
@@ -138,9 +147,9 @@ class PieceTable:
 
 
 def first_pixels(labels: np.ndarray, count: int) -> np.ndarray:
-  """Returns the place of each piece's first pixel in the flat labels."""
+  """Returns the flat index of each piece's first pixel, int64 (count,)."""
   places = np.flatnonzero(labels)
   first = np.empty(count + 1, np.int64)
-  # Of several values for one piece the last stays.
+  # In reverse order, because the last of several assignments to a piece stays.
   first[labels.ravel()[places[::-1]]] = places[::-1]
   return first[1:]

@@ -1,4 +1,8 @@
-"""Files read, computed and written at the same time, faults included."""
+"""Overlaps reading, computing and writing of files in three threads.
+
+An exception in one file is passed on as its result and does not stop the
+others.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 import concurrent.futures
@@ -8,14 +12,14 @@ from typing import Any, Protocol, TypeVar
 
 import jax
 
-# What one faulty file raises; the others are worked on all the same.
+# Exceptions that count as the failure of one file and do not stop the run.
 FAULTS = (ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 Job = TypeVar('Job')
 
 
 class Loaded(Protocol):
-  """What is read of a job, with what is to be closed after it."""
+  """The result of reading a job; `resources` is closed after writing."""
 
   @property
   def resources(self) -> contextlib.ExitStack: ...
@@ -27,19 +31,22 @@ def overlapped(
   compute: Callable[[Loaded], Any],
   write: Callable[[Job, Any], Any],
 ) -> Iterator[tuple[Job, Any, float]]:
-  """Runs three stages for every job, each on another job at a time.
+  """Runs three stages for every job, overlapping the stages of different jobs.
 
-  At most three jobs are in memory: one read ahead, one computed, one written.
+  At most three jobs are in memory: one prefetched, one being computed and one
+  being written.
 
   Args:
-    jobs: What to do, in order.
-    read: Opens a job.
-    compute: Turns what was read into what is written; in this thread.
-    write: Writes that; what was read is closed afterwards.
+    jobs: The jobs, in order.
+    read: Reads a job, in a thread of its own.
+    compute: Turns the result of `read` into the input of `write`; runs in the
+      calling thread.
+    write: Writes the result of `compute`, in a thread of its own. Afterwards
+      the resources of what was read are closed.
 
   Yields:
-    Each job with what `write` returned, or the fault of any stage, and the
-    seconds spent on it, in order.
+    Each job, in order, with the return value of `write` or the exception (one
+    of `FAULTS`) of any stage, and the seconds spent on the job.
   """
   with (
     concurrent.futures.ThreadPoolExecutor(1) as reader,
@@ -73,7 +80,7 @@ def overlapped(
 def _closing(
   write: Callable[[Job, Any], Any], loaded: Any
 ) -> Callable[[Job, Any], Any]:
-  """Writes what was computed and closes the file; passes on faults."""
+  """Wraps `write` to close the file afterwards and to pass on exceptions."""
 
   def finish(job: Job, computed: Any) -> Any:
     if isinstance(computed, Exception):
@@ -85,13 +92,17 @@ def _closing(
 
 
 def _ended(writing: tuple[Job, Any, float]) -> tuple[Job, Any, float]:
+  """Waits for a job to be written; returns it, its result and the seconds."""
   job, future, seconds = writing
   result, more = future.result()
   return job, result, round(seconds + more, 3)
 
 
 def _timed(function: Callable, *arguments: Any) -> tuple[Any, float]:
-  """Returns what a function does, or the fault it raises, and its seconds."""
+  """Returns a function's result, or the exception it raised, and its seconds.
+
+  Only exceptions in `FAULTS` are caught.
+  """
   start = time.monotonic()
   try:
     result = function(*arguments)

@@ -1,4 +1,7 @@
-"""A trained model as data, and pure functions from raw pixels."""
+"""The trained model as a pytree, and pure functions from raw pixels to maps.
+
+Segmentation in memory and tile by tile builds on these.
+"""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -17,8 +20,8 @@ from cellseg_jax.config import Config, map_names
 from cellseg_jax.images import normalize
 from cellseg_jax.model import fcn
 
-# Fields that decide the shapes of variables, the meaning of maps, the form of
-# labels, and the scale of images.
+# Prefixes of the config fields that determine the shapes of variables, the
+# meaning of maps, the form of labels, and the scale of images.
 _USED = (
   'data.channels',
   'data.resample',
@@ -32,17 +35,17 @@ _USED = (
 
 @functools.lru_cache
 def architecture(config: Config) -> tuple[tuple[str, Any], ...]:
-  """Returns names and values of the fields that a model's use depends on."""
+  """Returns the config fields, by name, that affect how a model is used."""
   fields = serialization.flat(config).items()
   return tuple(field for field in fields if field[0].startswith(_USED))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Static:
-  """The static part of a model; equal if the use of the models is the same.
+  """The static part of a model, compared only by what affects its use.
 
-  Configs that differ in a seed, a folder or the length of training are equal,
-  so that their models share compiled code.
+  Models whose configs differ only in, say, the seed, a folder or the length of
+  training have equal static parts and so share compiled code.
   """
 
   config: Config = dataclasses.field(compare=False)
@@ -53,21 +56,23 @@ class _Static:
 @jax.tree_util.register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """A trained network with all that its use needs; a pytree.
+  """A trained network with everything needed to use it; a pytree.
 
-  Its leaves are the arrays of `variables` and `settings`. Models of one
-  architecture have one structure, whatever they were trained on: they stack
-  with `jax.tree.map` and share compiled code.
+  Its leaves are the arrays of `variables` and `settings`. Models of the same
+  architecture have the same tree structure, whatever they were trained on, so
+  they can be stacked with `jax.tree.map` and share compiled code.
 
   Attributes:
     variables: The network's parameters and batch statistics.
     settings: The decoder's settings by name, float32 () each.
-    config: The configuration it was trained with (static). Out of a compiled
-      function comes the config of the first model of this architecture that
-      went in: the fields that a model's use depends on are the same, a seed or
-      a path may be another's.
-    members: How many networks' variables are stacked, along a leading axis;
-      of 1 they are as they are (static).
+    config: The configuration it was trained with (static). A model returned by
+      a compiled function carries the config of the first model of its
+      architecture that the function was compiled for: fields that affect the
+      model's use are equal, but others, such as a seed or a path, may be those
+      of that model.
+    members: Number of ensemble members, whose variables are stacked along a
+      leading axis; 1 for a single model, whose variables have no such axis
+      (static).
 
   Examples:
     >>> import cellseg_jax
@@ -91,11 +96,11 @@ class Model:
     return {name: float(value) for name, value in self.settings.items()}
 
   def replace(self, **changes: Any) -> 'Model':
-    """Returns the model with some of its attributes changed."""
+    """Returns a copy of the model with the given attributes changed."""
     return dataclasses.replace(self, **changes)
 
   def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], _Static]:
-    """Returns keys and children, and what is static; for JAX."""
+    """Returns the keyed children and the static part; called by JAX."""
     children = tuple(
       (jax.tree_util.GetAttrKey(name), getattr(self, name))
       for name in ('variables', 'settings')
@@ -107,23 +112,23 @@ class Model:
   def tree_unflatten(
     cls, static: _Static, children: tuple[Any, ...]
   ) -> 'Model':
-    """Undoes `tree_flatten_with_keys`; for JAX."""
+    """Inverts `tree_flatten_with_keys`; called by JAX."""
     variables, settings = children
     return cls(variables, settings, static.config, static.members)
 
 
 def predict(model: Model, images: ArrayLike) -> jax.Array:
-  """Computes the probability that each pixel is cell.
+  """Computes the probability that each pixel belongs to a cell.
 
   Pure: works under `jax.jit`, `jax.vmap` and `jax.grad`.
 
   Args:
-    model: As `load_model` returns.
+    model: The model, as `load_model` returns it.
     images: Raw intensities, (..., H, W) for a model of one channel and
       (..., H, W, C) for a model of C channels; any leading axes.
 
   Returns:
-    float32 (..., H, W), from 0 to 1.
+    The foreground probability, float32 (..., H, W), 0 to 1.
 
   Raises:
     ValueError: The shape does not fit the model's channels.
@@ -147,13 +152,13 @@ def predict_maps(model: Model, images: ArrayLike) -> dict[str, jax.Array]:
   Pure: works under `jax.jit`, `jax.vmap` and `jax.grad`.
 
   Args:
-    model: As `load_model` returns.
+    model: The model, as `load_model` returns it.
     images: Raw intensities, (..., H, W) for a model of one channel and
       (..., H, W, C) for a model of C channels; any leading axes.
 
   Returns:
     The maps of the model's config by name, float32 (..., H, W), 0 to 1:
-    'foreground', and perhaps those of `images.shape_maps`.
+    'foreground' and, depending on the config, those of `images.shape_maps`.
 
   Raises:
     ValueError: The shape does not fit the model's channels.
@@ -175,8 +180,8 @@ def predict_maps(model: Model, images: ArrayLike) -> dict[str, jax.Array]:
 
 
 def _check_shape(shape: tuple[int, ...], channels: int) -> None:
-  """`shape` has its channels last."""
-  # One side after the other: symbolic ones have no smallest among them.
+  """Checks that `shape`, with channels last, fits the model's channels."""
+  # Each side is compared separately, because `min` of symbolic sizes fails.
   filled = all(side > 0 for side in shape[-3:-1])
   if len(shape) >= 3 and shape[-1] == channels and filled:
     return
@@ -191,7 +196,7 @@ def _check_shape(shape: tuple[int, ...], channels: int) -> None:
 
 
 def _over_turns(model: Model, images: jax.Array) -> jax.Array:
-  """Averages the maps over flips and quarter turns of the images."""
+  """Averages the maps over the eight flips and quarter turns of the images."""
   total: Any = 0.0
   for turns in range(4):
     for flip in (False, True):
@@ -204,7 +209,7 @@ def _over_turns(model: Model, images: jax.Array) -> jax.Array:
 
 
 def _maps(model: Model, images: jax.Array) -> jax.Array:
-  """Maps raw float32 (N, H, W, C) to maps (N, H, W, M), 0 to 1."""
+  """Computes the maps, (N, H, W, M), 0 to 1, of raw float32 (N, H, W, C)."""
   intensity = model.config.intensity
   return maps_of_normalized(
     model, jax.vmap(lambda image: normalize.normalize(image, intensity))(images)
@@ -212,14 +217,15 @@ def _maps(model: Model, images: jax.Array) -> jax.Array:
 
 
 def maps_of_normalized(model: Model, images: jax.Array) -> jax.Array:
-  """Computes all maps from pixels that are normalised, once, without turns.
+  """Computes all maps from normalised pixels, without averaging over turns.
 
   Args:
-    model: As `load_model` returns.
-    images: float32 (N, H, W, C), as `normalize.normalize` returns.
+    model: The model, as `load_model` returns it.
+    images: Normalised intensities, float32 (N, H, W, C), as
+      `normalize.normalize` returns them.
 
   Returns:
-    float32 (N, H, W, M), 0 to 1: the maps of `map_names`.
+    The M maps in the order of `map_names`, float32 (N, H, W, M), 0 to 1.
   """
   config = model.config
   height, width = images.shape[1:3]
@@ -237,7 +243,7 @@ def maps_of_normalized(model: Model, images: jax.Array) -> jax.Array:
 def mean_over_members(
   model: Model, maps_of: Callable[[fcn.Variables], jax.Array]
 ) -> jax.Array:
-  """Averages what `maps_of` makes of every member's variables."""
+  """Averages the results of `maps_of` over the members' variables."""
   if model.members == 1:
     return maps_of(model.variables)
 
@@ -255,14 +261,14 @@ def mean_over_members(
 
 
 def each_member(model: Model, of_member: Callable[[fcn.Variables], Any]) -> Any:
-  """Stacks what `of_member` makes of every member's variables.
+  """Stacks the results of `of_member` for every member's variables.
 
   Args:
-    model: Of n members.
-    of_member: Variables of one network to a pytree of arrays.
+    model: A model of n members.
+    of_member: Maps the variables of one network to a pytree of arrays.
 
   Returns:
-    The pytree, with n along a leading axis of every array.
+    The pytree, with a leading axis of size n on every array.
   """
 
   def stacked(*members: jax.Array) -> jax.Array:

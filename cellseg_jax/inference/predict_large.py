@@ -1,4 +1,8 @@
-"""The maps of a large image, tile by tile, in bounded memory."""
+"""Predicts the maps of a large image tile by tile, in bounded memory.
+
+Every tile is normalised with the intensity range of the whole image and blended
+with its neighbours where they overlap.
+"""
 
 from collections.abc import Callable, Mapping
 import functools
@@ -15,16 +19,16 @@ from cellseg_jax.inference.blocks import Array, Box, cut, Each, in_turn
 from cellseg_jax.inference.predict import mean_over_members, Model
 from cellseg_jax.model import fcn
 
-_BLOCK = 2048  # Side of the blocks that the image is surveyed in.
+_BLOCK = 2048  # Side of the blocks read to find the intensity range.
 
 
 class Turn(NamedTuple):
-  """One of the eight ways to look at an image: transpose it, then flip.
+  """One of the eight orientations of an image: transpose it, then flip.
 
   Attributes:
-    transpose: Whether rows become columns.
-    rows: 1, or -1 to read the rows backwards.
-    columns: 1, or -1 to read the columns backwards.
+    transpose: Whether to swap rows and columns.
+    rows: 1, or -1 to reverse the order of the rows.
+    columns: 1, or -1 to reverse the order of the columns.
   """
 
   transpose: bool = False
@@ -32,11 +36,11 @@ class Turn(NamedTuple):
   columns: int = 1
 
   def size(self, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Returns height and width of a turned image."""
+    """Returns height and width of the turned image."""
     return (shape[1], shape[0]) if self.transpose else (shape[0], shape[1])
 
   def box(self, box: Box, shape: tuple[int, ...]) -> Box:
-    """Returns where in the image a block of the turned image lies."""
+    """Maps a block of the turned image to its box in the original image."""
     height, width = self.size(shape)
     top, bottom, left, right = box
     if self.rows < 0:
@@ -48,12 +52,12 @@ class Turn(NamedTuple):
     return Box(top, bottom, left, right)
 
   def forth(self, block: np.ndarray) -> np.ndarray:
-    """Turns a block, (h, w, C)."""
+    """Turns a block of the original image, (h, w, C)."""
     block = block.swapaxes(0, 1) if self.transpose else block
     return block[:: self.rows, :: self.columns]
 
   def back(self, block: np.ndarray) -> np.ndarray:
-    """Undoes `forth`."""
+    """Inverts `forth`."""
     block = block[:: self.rows, :: self.columns]
     return block.swapaxes(0, 1) if self.transpose else block
 
@@ -67,14 +71,14 @@ Limits = tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]
 
 
 class Tile(NamedTuple):
-  """A part of an image that the network looks at.
+  """A part of an image that the network processes at once.
 
   Attributes:
-    turn: How it looks at it.
-    limits: Lowest intensity and range of the whole image, float32 (C,).
+    turn: Orientation in which the network sees the image.
+    limits: Lowest intensity and range of the whole image, float32 (C,) each.
     rows: The tile along the rows of the turned image.
-    columns: The tile along its columns.
-    place: Where in the image the tile's window lies.
+    columns: The tile along the columns of the turned image.
+    place: Box of the tile's window in the original image.
   """
 
   turn: Turn
@@ -93,25 +97,24 @@ def predict_large(
   overlap: int,
   progress: Callable[[float], None],
 ) -> None:
-  """Computes maps of an image tile by tile.
-
-  Where neighbouring tiles overlap, their maps are blended.
+  """Computes maps of an image tile by tile and blends them where tiles overlap.
 
   Args:
-    model: As `load_model` returns.
-    image: As for `segment_large`.
-    maps: Where to put the maps that are wanted, by name; float32 (H, W), zeros
-      at first.
-    tile: As for `segment_large`.
-    overlap: As for `segment_large`.
-    progress: Called with the share that is done, 0 to 1, after every tile.
+    model: The model, as `load_model` returns it.
+    image: Raw intensities, (H, W) or (H, W, C), readable by slices.
+    maps: Arrays to add the wanted maps to, by name; float32 (H, W), initially
+      zero.
+    tile: Most pixels along a side of a tile of the network's input.
+    overlap: Pixels of the network's input that neighbouring tiles share; a
+      multiple of the network's stride.
+    progress: Called after every tile with the completed share, 0 to 1.
 
   Raises:
     ValueError: The image holds NaN or infinite pixels.
   """
   names = map_names(model.config.model)
   tiles = tiles_of(model, image, tile=tile, overlap=overlap)
-  # While one tile is computed, the next is read and the last one written.
+  # While one tile is computed, the next is read and the previous one written.
   windows = in_turn(functools.partial(read_tile, image), tiles, 1)
   compute = functools.partial(_compute_next, model)
   shares = in_turn(compute, zip(tiles, windows, strict=True), 1)
@@ -124,14 +127,18 @@ def predict_large(
 def tiles_of(
   model: Model, image: Any, *, tile: int, overlap: int, each: Each = map
 ) -> list[Tile]:
-  """Lays tiles over an image, all of which is read for its intensities.
+  """Divides an image into tiles, after reading it for its intensity range.
 
   Args:
-    model: As `load_model` returns.
-    image: As for `segment_large`.
-    tile: As for `segment_large`.
-    overlap: As for `segment_large`.
-    each: Reads the blocks.
+    model: The model, as `load_model` returns it.
+    image: Raw intensities, (H, W) or (H, W, C), readable by slices.
+    tile: Most pixels along a side of a tile of the network's input.
+    overlap: Pixels of the network's input that neighbouring tiles share; a
+      multiple of the network's stride.
+    each: Reads the blocks of the image.
+
+  Returns:
+    The tiles of every turn that the config asks for.
 
   Raises:
     ValueError: The image holds NaN or infinite pixels.
@@ -155,20 +162,20 @@ def tiles_of(
 
 
 def read_tile(image: Any, tile: Tile) -> np.ndarray:
-  """Reads a tile's window: turned raw intensities, float32 (N, O, C)."""
+  """Reads a tile's window as turned raw intensities, float32 (N, O, C)."""
   return tile.turn.forth(read_block(image, tile.place))
 
 
 def compute_tile(model: Model, tile: Tile, window: np.ndarray) -> np.ndarray:
-  """Computes what a tile adds to the maps where its window lies.
+  """Computes a tile's contribution to the maps in its window.
 
   Args:
-    model: As `load_model` returns.
+    model: The model, as `load_model` returns it.
     tile: The tile.
-    window: As `read_tile` returns.
+    window: The turned raw intensities, as `read_tile` returns them.
 
   Returns:
-    float32 (h, w, M).
+    What to add to each of the M maps at `tile.place`, float32 (h, w, M).
   """
   rows, columns = tile.rows[1:], tile.columns[1:]
   maps = np.asarray(_tile_maps(model, window, tile.limits, rows, columns))
@@ -180,10 +187,12 @@ def _compute_next(model: Model, read: tuple[Tile, np.ndarray]) -> np.ndarray:
 
 
 def _turns(model: Model) -> tuple[Turn, ...]:
+  """Returns the orientations to average over."""
   return ALL_TURNS if model.config.decoding.turns else (Turn(),)
 
 
 def _window(rows: tiling.Span, columns: tiling.Span) -> Box:
+  """Returns the box of a tile's window in the turned image."""
   return Box(
     rows.first,
     rows.first + rows.blend.size,
@@ -196,7 +205,8 @@ def read_block(image: Any, box: Box) -> np.ndarray:
   """Reads a block of raw intensities, float32 (h, w, C).
 
   Raises:
-    ValueError: It holds NaN or infinity; the message names the place.
+    ValueError: The block holds NaN or infinity; the message names the first
+      position.
   """
   with np.errstate(over='ignore'):
     block = np.asarray(image[box.slices]).astype(np.float32)
@@ -213,16 +223,20 @@ def read_block(image: Any, box: Box) -> np.ndarray:
 def intensity_range(
   model: Model, image: Any, turn: Turn, each: Each = map
 ) -> Limits:
-  """Finds what `normalize.intensity_range` finds, reading block by block.
+  """Finds the intensity range of the whole image, reading it block by block.
 
-  So that normalisation is that of the whole image, in every tile. All of the
-  image is read, and what cannot be segmented refused before hours are spent.
+  The range is that of `normalize.intensity_range`, so every tile is normalised
+  like the whole image. Reading all pixels first also rejects an image that
+  cannot be segmented before hours are spent on it.
 
   Args:
-    model: As `load_model` returns.
-    image: As for `segment_large`.
-    turn: How to look at it.
+    model: The model, as `load_model` returns it.
+    image: Raw intensities, (H, W) or (H, W, C), readable by slices.
+    turn: Orientation of the image.
     each: Reads the blocks.
+
+  Returns:
+    Lowest intensity and range, float32 (C,) each.
 
   Raises:
     ValueError: The image holds NaN or infinite pixels.
@@ -245,9 +259,14 @@ def intensity_range(
 def _sample(
   image: Any, turn: Turn, stride: int, box: Box
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns every `stride`-th pixel of a block, and those that follow them."""
+  """Samples every `stride`-th row and column of a block of the turned image.
+
+  Returns:
+    The sampled pixels, and the pixels that follow them in their rows, float32
+    (h, w, C) each.
+  """
   _, width = turn.size(image.shape)
-  # With the pixel that follows the last one.
+  # One column more, for the pixel that follows the last sampled one.
   right = min(box.right + 1, width)
   place = turn.box(box._replace(right=right), image.shape)
   block = turn.forth(read_block(image, place))
@@ -269,14 +288,14 @@ def _tile_maps(
   rows: tuple[tiling.Taps, tiling.Taps, jax.Array],
   columns: tuple[tiling.Taps, tiling.Taps, jax.Array],
 ) -> jax.Array:
-  """Computes a tile's share of the maps.
+  """Computes a tile's maps, weighted by its share in each pixel.
 
   Args:
-    model: As `load_model` returns.
+    model: The model, as `load_model` returns it.
     window: Raw intensities, float32 (N, O, C).
-    limits: Lowest intensity and range, float32 (C,).
+    limits: Lowest intensity and range, float32 (C,) each.
     rows: `enter`, `leave` and `blend` of the tile's rows.
-    columns: Those of its columns.
+    columns: `enter`, `leave` and `blend` of the tile's columns.
 
   Returns:
     float32 (N, O, M).
@@ -295,7 +314,7 @@ def _tile_maps(
 def _resample(
   image: jax.Array, rows: tiling.Taps, columns: tiling.Taps
 ) -> jax.Array:
-  """Resamples rows and columns of an image, (h, w, C)."""
+  """Resamples an image, (h, w, C), along its rows and columns."""
   image = sum(
     image[pixels] * weight[:, None, None]
     for pixels, weight in zip(rows.pixels, rows.weight, strict=True)

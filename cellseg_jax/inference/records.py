@@ -1,8 +1,8 @@
-"""What became of every file that was segmented: a record each.
+"""Records of the outcome of every segmented file.
 
-It lies in `OUT/.segment/NAME.json`, written when all outputs of the file are;
-from these, `OUT/segment.jsonl` and the tables of cells are put together, so
-that stopped runs and shards add up.
+Each record is stored as `OUT/.segment/NAME.json`, written after all outputs of
+the file. `OUT/segment.jsonl` and the tables of cells are assembled from the
+records, so that interrupted runs and shards combine.
 """
 
 import contextlib
@@ -21,23 +21,28 @@ from cellseg_jax.inside import inside, open_no_link
 
 LOG = 'segment.jsonl'
 _FOLDER = '.segment'
-# Of outputs, after their name: those of `Frame.suffix`, and of formats.
+# What follows the base name in an output's file name: a `Frame.suffix` and the
+# suffix of the format.
 _ENDING = re.compile(r'(_t\d+)?(_z\d+)?\.[a-z]+')
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """A line of `segment.jsonl`.
+  """The outcome of one file.
+
+  A line of `segment.jsonl` holds all attributes except `made_from` and
+  `outputs`.
 
   Attributes:
-    file: The image.
+    file: Path of the image.
     status: 'ok' or 'failed'.
-    cells: How many, in all frames; 0 where it failed.
-    seconds: Spent on it: reading, computing, writing.
-    reason: Why it failed, else ''.
-    warning: What is odd about its cells, else ''.
-    made_from: Digest of the file's size and time, the model and the options.
-    outputs: What was written, in the folder of outputs.
+    cells: Number of cells in all frames; 0 if the file failed.
+    seconds: Time spent on reading, computing and writing.
+    reason: Why the file failed, or ''.
+    warning: Warning that the cells are of unusual size, or ''.
+    made_from: Digest of the file's path, size and modification time, the model
+      and the options.
+    outputs: Paths of the files written, relative to the output folder.
   """
 
   file: str
@@ -51,37 +56,37 @@ class Record:
 
 
 def read(out: pathlib.Path, name: str) -> Record | None:
-  """Returns a record; None where there is none, or not one of ours.
+  """Returns the record of a file, or None if there is no valid one.
 
   Args:
-    out: The folder of outputs.
-    name: What the file's outputs are called.
+    out: The output folder.
+    name: Base name of the file's outputs.
   """
   return _read(_path(out, name))
 
 
 def read_all(out: pathlib.Path) -> list[Record]:
-  """Returns what became of every file in a folder of outputs, by file."""
+  """Returns all records in an output folder, sorted by file."""
   paths = sorted((out / _FOLDER).glob('*.json'))
   known = filter(None, map(_read, paths))
   return sorted(known, key=lambda record: record.file)
 
 
 def keep(out: pathlib.Path, name: str, record: Record) -> None:
-  """Writes a record, and its line at the end of the log.
+  """Writes a record and appends its line to the log.
 
-  Of a file that failed nothing else stays.
+  If the file failed, the outputs of its previous record are deleted.
 
   Args:
-    out: The folder of outputs; there.
-    name: What the file's outputs are called.
-    record: What became of it.
+    out: The output folder; must exist.
+    name: Base name of the file's outputs.
+    record: The record to write.
 
   Raises:
-    OSError: It cannot be written.
+    OSError: The record or the log cannot be written.
   """
   if record.status == 'failed':
-    # Nothing of an earlier form of the file is left to be taken for it.
+    # Outputs of an earlier version of the file must not pass for current ones.
     before = read(out, name)
     for output in before.outputs if before else ():
       _remove(out / output)
@@ -93,16 +98,19 @@ def keep(out: pathlib.Path, name: str, record: Record) -> None:
 
 
 def merge(out: pathlib.Path) -> None:
-  """Puts log and tables together from what all runs and shards have done.
+  """Rebuilds the log and the tables from the records of all runs and shards.
+
+  Args:
+    out: The output folder.
 
   Raises:
-    OSError: They cannot be written.
+    OSError: The log or a table cannot be written.
     TableError: The table of a file is damaged.
   """
   lock_path = inside(out, pathlib.Path(_FOLDER, 'lock'))
   lock_path.parent.mkdir(exist_ok=True)
   with open_no_link(lock_path, 'w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)  # Shards may end at the same time.
+    fcntl.flock(lock, fcntl.LOCK_EX)  # Shards may finish at the same time.
     known = read_all(out)
     replace_text(out / LOG, ''.join(map(_line, known)))
     parts = [
@@ -115,13 +123,19 @@ def merge(out: pathlib.Path) -> None:
 
 
 def made_from(image: pathlib.Path, common: str) -> str:
-  """Digests the name, size and time of a file, or of all files in a folder."""
+  """Returns a digest that changes whenever a file's outputs are out of date.
+
+  Args:
+    image: An image file, or a folder of which all files count; the digest
+      covers paths, sizes and modification times.
+    common: The digest of model and options, as `batch.digest` returns it.
+  """
   parts = [image]
   if image.is_dir():
     parts = sorted(path for path in image.rglob('*') if path.is_file())
   result = hashlib.sha256(common.encode())
   for path in parts:
-    # A file that is gone by now has failed; it is done again in any case.
+    # A file that has disappeared fails anyway, and failed files are redone.
     with contextlib.suppress(OSError):
       status = path.stat()
       result.update(
@@ -135,9 +149,10 @@ def _path(out: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def _read(path: pathlib.Path) -> Record | None:
-  """Returns a record; None where there is none, or not one of ours.
+  """Returns the record at a path, or None if there is no valid one.
 
-  What it names is removed where its image fails, and merged into the tables.
+  A record is valid only if its outputs can be outputs of this package under its
+  name, because the files that it lists may be deleted or merged into tables.
   """
   if not path.is_file():
     return None
@@ -158,7 +173,7 @@ def _read(path: pathlib.Path) -> Record | None:
 
 
 def _is_output(path: str, name: str) -> bool:
-  """Whether a path can be one of the outputs of a name."""
+  """Whether a relative path can be an output with the given base name."""
   place = pathlib.PurePath(path)
   folder, found = str(place.parent), place.name
   return (
@@ -169,13 +184,14 @@ def _is_output(path: str, name: str) -> bool:
 
 
 def _line(record: Record) -> str:
+  """Returns the line of `segment.jsonl` for a record."""
   values = dataclasses.asdict(record)
   shown = ('file', 'status', 'cells', 'seconds', 'reason', 'warning')
   return json.dumps({name: values[name] for name in shown}) + '\n'
 
 
 def _remove(output: pathlib.Path) -> None:
-  """Removes an output, a folder of Zarr perhaps; a link and not its target."""
+  """Deletes an output file or Zarr folder; of a symlink, only the link."""
   if output.is_dir() and not output.is_symlink():
     shutil.rmtree(output)
   else:

@@ -1,4 +1,8 @@
-"""Peaks of pieces of cells, and merging across the passes between them."""
+"""Peaks and passes of cell pieces, and merging pieces across shallow passes.
+
+The `ascent` decoder describes its basins this way, so that they can be merged
+without the pixels.
+"""
 
 from typing import NamedTuple
 
@@ -6,14 +10,14 @@ import numpy as np
 
 
 class Relief(NamedTuple):
-  """Peaks of n pieces, and the passes between those that touch.
+  """The peaks of n pieces and the p passes between those that touch.
 
   Attributes:
     height: Height of each piece's highest pixel, float (n,).
-    summit: Place of that pixel, int64 (n,).
-    one: For each pass the number of one piece, from 0, int (p,).
-    other: Number of the piece on its other side, int (p,).
-    low: Height of the pass, float (p,).
+    summit: Flat index of that pixel, int64 (n,).
+    one: Index, from 0, of the piece on one side of each pass, int (p,).
+    other: Index of the piece on the other side, int (p,).
+    low: Height of each pass, float (p,).
   """
 
   height: np.ndarray
@@ -24,17 +28,18 @@ class Relief(NamedTuple):
 
 
 def unite(relief: Relief, sets: np.ndarray, count: int) -> Relief:
-  """Returns the relief of sets of pieces.
+  """Combines the relief of pieces into that of sets of pieces.
 
   Args:
-    relief: Of n pieces.
-    sets: The set of each, from 0, int (n,).
-    count: Sets.
+    relief: The relief of n pieces.
+    sets: The set of each piece, from 0, int (n,).
+    count: Number of sets.
   """
   order = np.lexsort((relief.summit, relief.height))
   height = np.empty(count, relief.height.dtype)
   summit = np.empty(count, np.int64)
-  # A set's highest piece comes last and stays; of equal ones the later pixel.
+  # A set's highest piece, or of several the one with the latest summit, comes
+  # last, and the last assignment stays.
   height[sets[order]] = relief.height[order]
   summit[sets[order]] = relief.summit[order]
   one, other = sets[relief.one], sets[relief.other]
@@ -47,7 +52,17 @@ def unite(relief: Relief, sets: np.ndarray, count: int) -> Relief:
 def highest(
   one: np.ndarray, other: np.ndarray, low: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Keeps the highest pass of every two pieces; see `Relief`."""
+  """Keeps only the highest pass between every two pieces.
+
+  Args:
+    one: Index of the piece on one side of each pass, int (p,).
+    other: Index of the piece on the other side, int (p,).
+    low: Height of each pass, float (p,).
+
+  Returns:
+    The same three arrays for the passes kept, one per pair of pieces, where
+    the first index of a pair is the lower one.
+  """
   one, other = np.minimum(one, other), np.maximum(one, other)
   pair = one * (np.int64(other.max(initial=0)) + 1) + other
   order = np.argsort(pair)
@@ -59,18 +74,20 @@ def highest(
 
 
 def merge(relief: Relief, depth: float) -> np.ndarray:
-  """Merges basins across shallow passes, until none is left.
+  """Merges basins across shallow passes until no shallow pass is left.
 
-  In every round each basin looks at its highest pass to a basin with a higher
-  peak, and joins that if the pass lies less than `depth` below its own peak.
+  In every round, each basin considers its highest pass to a basin with a higher
+  peak, and joins that basin if the pass lies less than `depth` below its own
+  peak.
 
   Args:
-    relief: Of n basins.
+    relief: The relief of n basins.
     depth: The least drop from the lower of two peaks to the pass between them
-      that keeps two cells apart.
+      that keeps two basins separate.
 
   Returns:
-    For each basin the one, of the highest peak, that it belongs to, (n,).
+    For each basin the index of the basin that it was merged into, which has the
+    highest peak of its group, int (n,).
   """
   peak, summit, one, other, low = relief
   owner = np.arange(peak.size)
@@ -79,7 +96,7 @@ def merge(relief: Relief, depth: float) -> np.ndarray:
   while True:
     swap = rank[one] > rank[other]
     lower, upper = np.where(swap, other, one), np.where(swap, one, other)
-    # Each lower basin's highest pass comes last, and is what is written.
+    # Each lower basin's highest pass comes last; only that one is considered.
     order = np.lexsort((rank[upper], low, lower))
     lower, upper, low = lower[order], upper[order], low[order]
     best = np.append(lower[1:] != lower[:-1], True)[: lower.size]

@@ -1,4 +1,7 @@
-"""Images whose cells are larger or smaller than those trained on."""
+"""Adapts models to images whose cells differ in size from the training cells.
+
+Also warns if the cells found are of unexpected size.
+"""
 
 import math
 
@@ -7,31 +10,32 @@ import numpy as np
 from cellseg_jax.inference.predict import Model
 from cellseg_jax.serialization import replace
 
-# Cells of a file are as large as in training if sizes differ by less.
+# Scale factors closer to 1 than this are ignored.
 _ALIKE = 1.05
-# Median diameters that differ by this factor are remarked on.
+# Median diameters that differ by at least this factor cause a warning.
 _ODD = 1.6
-# Fewer cells say little about their size.
+# Below this number of cells, the median diameter says little.
 _FEWEST = 5
+# Largest factor by which cells may differ from the training cells.
 _MOST = 20.0
 
 
 def fitted(
   model: Model, diameter: float, pixel_size: tuple[float, float] | None
 ) -> Model:
-  """Returns the model for images of another scale.
+  """Returns the model adapted to images of another scale.
 
-  What it gives stays in pixels of the image.
+  The adapted model still returns maps and labels in pixels of the image.
 
   Args:
-    model: As `load_model` returns.
-    diameter: That of the median cell in the images, in pixels; 0 if unknown.
-    pixel_size: Height and width in um of their pixels; None if unknown. It
-      counts where no diameter is given and the training's is known.
+    model: The model, as `load_model` returns it.
+    diameter: Median cell diameter in the images, in pixels; 0 if unknown.
+    pixel_size: Height and width of the images' pixels in um; None if unknown.
+      Used only if no diameter is given and the training pixel size is known.
 
   Raises:
-    ValueError: A diameter is given and the model does not know the training
-      cells', or the scale is out of all proportion.
+    ValueError: A diameter is given but the model does not know that of its
+      training cells, or the scales differ by more than a factor of 20.
   """
   data = model.config.data
   factor = 1.0
@@ -52,7 +56,7 @@ def fitted(
       f'(median diameter {data.diameter:.3g} pixels of {data.pixel_size:.3g} '
       f'um); give their diameter in pixels (--diameter)'
     )
-  # Few different factors, so that few programs are compiled.
+  # Rounded, so that few different programs are compiled.
   factor = float(f'{factor:.2g}')
   config = replace(
     model.config,
@@ -68,7 +72,14 @@ def fitted(
 def expected_diameter(
   model: Model, diameter: float, pixel_size: tuple[float, float] | None
 ) -> float:
-  """Returns the median diameter to expect, in pixels; 0 where not known."""
+  """Returns the expected median cell diameter in pixels; 0 if unknown.
+
+  Args:
+    model: The model, as `load_model` returns it.
+    diameter: Median cell diameter given by the user, in pixels, which is
+      returned as it is; 0 if none is given.
+    pixel_size: Height and width of the images' pixels in um; None if unknown.
+  """
   data = model.config.data
   if diameter or not (pixel_size and data.pixel_size):
     return diameter or data.diameter
@@ -76,21 +87,22 @@ def expected_diameter(
 
 
 def with_holes_filled(model: Model) -> Model:
-  """Returns the model with a decoder that fills the holes of cells."""
+  """Returns the model configured to fill the holes of cells."""
   return model.replace(
     config=replace(model.config, decoding={'fill_holes': True})
   )
 
 
 def oddity(areas: np.ndarray, expected: float) -> str:
-  """Says, for people, that cells are far from the size trained on.
+  """Returns a warning if the cells differ much in size from what is expected.
 
   Args:
-    areas: Pixels of each cell.
-    expected: Median diameter in pixels; 0 if unknown.
+    areas: Area of each cell, in pixels.
+    expected: Expected median diameter in pixels; 0 if unknown.
 
   Returns:
-    A sentence, or '' where there is nothing to say.
+    The warning for the user, or '' if the size is unremarkable, the expected
+    diameter is unknown or there are fewer than 5 cells.
   """
   if areas.size < _FEWEST or not expected:
     return ''

@@ -1,8 +1,8 @@
-"""Which pieces of different blocks are one: union-find along the seams.
+"""Joins pieces of different blocks across seams, as connected components.
 
-A block is looked at with a frame of one pixel around it. The pixels of the
-frame belong to the neighbouring blocks, too: what two blocks call one pixel is
-one piece.
+Every block is decoded with a frame of one pixel around it, which belongs to the
+neighbouring blocks. Where two blocks both assign a piece to the same pixel, the
+two pieces are one.
 """
 
 from typing import NamedTuple
@@ -17,9 +17,9 @@ class Border(NamedTuple):
   """The pieces along a block's border.
 
   Attributes:
-    edge: Places in the flat image of the block's outermost pixels that are of a
-      piece, and the piece of each, from 0; int64 (n,) each.
-    frame: The same of the pixels around the block.
+    edge: For the outermost pixels of the block that belong to a piece, the flat
+      index in the image and the piece, from 0; int64 (n,) each.
+    frame: The same for the pixels of the frame around the block.
   """
 
   edge: tuple[np.ndarray, np.ndarray]
@@ -27,12 +27,12 @@ class Border(NamedTuple):
 
 
 def border(box: Box, labels: np.ndarray, shape: tuple[int, int]) -> Border:
-  """Looks along a block's border.
+  """Extracts the pieces along a block's border.
 
   Args:
     box: The block.
-    labels: int32 (h + 2, w + 2), with the frame; 0 is none, 1 to n are the
-      block's pieces.
+    labels: Labels of the block and its frame, int32 (h + 2, w + 2); 0 is no
+      piece, 1 to n are the block's pieces.
     shape: Height and width of the image.
   """
   framed = Box(box.top - 1, box.bottom + 1, box.left - 1, box.right + 1)
@@ -49,18 +49,18 @@ def border(box: Box, labels: np.ndarray, shape: tuple[int, int]) -> Border:
 
 
 class Seams:
-  """Finds out which pieces of different blocks are one."""
+  """Collects the borders of all blocks and joins the pieces that meet there."""
 
   def __init__(self) -> None:
     self._edges: list[tuple[np.ndarray, np.ndarray]] = []
     self._frames: list[tuple[np.ndarray, np.ndarray]] = []
 
   def add(self, border: Border, offset: int) -> None:
-    """Takes note of a block's border.
+    """Adds a block's border.
 
     Args:
-      border: As `border` returns.
-      offset: Pieces in the blocks before.
+      border: The border, as the function `border` returns it.
+      offset: Number of pieces in the blocks added before.
     """
     for noted, (places, pieces) in (
       (self._edges, border.edge),
@@ -69,10 +69,10 @@ class Seams:
       noted.append((places, pieces + offset))
 
   def sets(self, count: int) -> tuple[int, np.ndarray]:
-    """Unites the pieces that share a pixel.
+    """Joins the pieces that share a pixel.
 
     Args:
-      count: Pieces in all blocks.
+      count: Number of pieces in all blocks.
 
     Returns:
       The number of sets, and the set of each piece, from 0, int (count,).
@@ -96,7 +96,7 @@ def _joined(
 
 
 def _outline(box: Box) -> tuple[np.ndarray, np.ndarray]:
-  """Returns rows and columns of a box's outermost pixels; some come twice."""
+  """Returns rows and columns of a box's outermost pixels; corners repeat."""
   rows, columns = np.arange(box.top, box.bottom), np.arange(box.left, box.right)
   y, x = np.full(columns.size, box.top), np.full(rows.size, box.left)
   return (
@@ -106,6 +106,12 @@ def _outline(box: Box) -> tuple[np.ndarray, np.ndarray]:
 
 
 def place_in_image(places: np.ndarray, box: Box, width: int) -> np.ndarray:
-  """Turns places in a flat framed block into places in the flat image."""
+  """Converts flat indices in a framed block to flat indices in the image.
+
+  Args:
+    places: Flat indices in the block with a frame of one pixel.
+    box: The block.
+    width: Width of the image.
+  """
   y, x = np.divmod(places, box.shape[1] + 2)
   return (y + box.top - 1) * width + x + box.left - 1

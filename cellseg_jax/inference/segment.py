@@ -1,4 +1,7 @@
-"""From raw pixels to labels in one JAX program."""
+"""Segments images from raw pixels to labels in one compiled JAX program.
+
+Images of more than about 4000 x 4000 pixels are better left to `large`.
+"""
 
 import functools
 import math
@@ -13,33 +16,35 @@ from cellseg_jax.inference.predict import Model, predict_maps
 from cellseg_jax.inference.pure import measure
 from cellseg_jax.inference.pure.decode import decode
 
-# A square megapixel full of cells of 16 x 16 pixels; what is said of so many
-# cells takes 128 KiB an image.
+# 1024 x 1024 pixels densely filled with cells of 16 x 16 pixels. The
+# measurements of so many cells take 128 KiB per image.
 MAX_CELLS = 4096
 
 
 class TooManyCellsError(ValueError):
-  """An image holds more cells than there is room for."""
+  """An image contains more than `max_cells` cells."""
 
 
 class Segmentation(NamedTuple):
   """The cells of images with any leading axes; a pytree.
 
-  Row i of what is measured belongs to label i + 1; rows of no cell are 0.
+  Row i of the measurements belongs to label i + 1; rows beyond the last cell
+  are 0.
 
   Attributes:
-    labels: int32 (..., H, W): 0 is background, 1 to `count` are the cells.
-    count: Cells, int32 (...).
-    area: Pixels, int32 (..., max_cells).
-    centroid: Mean row and column of the cell's pixels; the middle of the
-      image's first pixel is 0. float32 (..., max_cells, 2).
-    box: First row, first column, and the row and column after the last, int32
-      (..., max_cells, 4).
-    confidence: How sure the network is of the cell, 0 to 1, as
-      `inference.confidence` defines it; float32 (..., max_cells).
-    overflow: Whether there were more cells than `max_cells`, bool (...).
-    finite: Whether all of the image's pixels are finite, bool (...); where not,
-      no cells are looked for.
+    labels: Label images, int32 (..., H, W): 0 is background, 1 to `count` are
+      the cells.
+    count: Number of cells, at most `max_cells`, int32 (...).
+    area: Area of each cell in pixels, int32 (..., max_cells).
+    centroid: Mean row and column of each cell's pixels, float32
+      (..., max_cells, 2); the centre of the image's first pixel is (0, 0).
+    box: Bounding box of each cell: top, left, bottom and right, where bottom
+      and right are exclusive, int32 (..., max_cells, 4).
+    confidence: Confidence of each cell, 0 to 1, as defined in
+      `inference.confidence`, float32 (..., max_cells).
+    overflow: Whether there are more cells than `max_cells`, bool (...).
+    finite: Whether all pixels of the image are finite, bool (...); if not, no
+      cells are reported for the image.
 
   Examples:
     >>> import cellseg_jax
@@ -65,31 +70,33 @@ class Segmentation(NamedTuple):
 def segment(
   model: Model, images: ArrayLike, *, max_cells: int = MAX_CELLS
 ) -> jax.Array:
-  """Finds the cells.
+  """Finds the cells in images.
 
   Works under `jax.jit`, `jax.vmap`, `jax.pmap` and in `jax.lax.scan`, and on
   images that are sharded over a mesh of automatic axes
   (`jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,))`).
-  Labels are those of the NumPy decoder, `inference.decode`, of the same maps.
+  Labels equal those of the NumPy decoder, `inference.decode`, for the same
+  maps.
 
   Args:
-    model: As `load_model` returns.
+    model: The model, as `load_model` returns it.
     images: Raw intensities, (..., H, W) for a model of one channel and
-      (..., H, W, C) for a model of C channels; any leading axes. An image of
-      more than about 4000 x 4000 pixels is better left to `segment_large`.
-    max_cells: The largest number of cells in an image. Inside transformations
-      the pixels of those beyond it are 0.
+      (..., H, W, C) for a model of C channels; any leading axes. For images of
+      more than about 4000 x 4000 pixels, use `segment_large`.
+    max_cells: Largest number of cells in an image. Inside transformations,
+      cells beyond it become background.
 
   Returns:
-    int32 (..., H, W): 0 is background, 1 to n are the cells of each image, in
-    the order of their first pixels before holes are filled and the rim is
-    added. Inside transformations all 0 for an image with NaN or infinite
-    pixels.
+    Label images, int32 (..., H, W): 0 is background, 1 to n are the cells of
+    each image, in the order of their first pixels before holes are filled and
+    the rim is added. Inside transformations, the labels of an image with NaN or
+    infinite pixels are all 0.
 
   Raises:
-    ValueError: The shape does not fit the model's channels; outside of
-      transformations also for NaN or infinite pixels.
-    TooManyCellsError: Outside of transformations: more than `max_cells`.
+    ValueError: The shape does not fit the model's channels, `max_cells` is not
+      positive or, outside transformations, an image holds NaN or infinity.
+    TooManyCellsError: Outside transformations, an image contains more than
+      `max_cells` cells.
 
   Examples:
     >>> import cellseg_jax
@@ -107,19 +114,25 @@ def segment(
 def segment_with_scores(
   model: Model, images: ArrayLike, *, max_cells: int = MAX_CELLS
 ) -> Segmentation:
-  """Finds the cells, measures them and says how sure the network is of each.
+  """Finds the cells in images, with measurements and confidence of each.
+
+  Works under the same transformations as `segment`.
 
   Args:
-    model: As for `segment`.
-    images: As for `segment`.
-    max_cells: As for `segment`; the size of the padded arrays.
+    model: The model, as `load_model` returns it.
+    images: Raw intensities, (..., H, W) for a model of one channel and
+      (..., H, W, C) for a model of C channels; any leading axes.
+    max_cells: Largest number of cells in an image, and size of the padded
+      arrays. Inside transformations, cells beyond it become background.
 
   Returns:
     The cells of every image.
 
   Raises:
-    ValueError: As `segment`, or `max_cells` is not positive.
-    TooManyCellsError: As `segment`.
+    ValueError: The shape does not fit the model's channels, `max_cells` is not
+      positive or, outside transformations, an image holds NaN or infinity.
+    TooManyCellsError: Outside transformations, an image contains more than
+      `max_cells` cells.
 
   Examples:
     >>> import cellseg_jax
@@ -162,10 +175,11 @@ def _segment(model: Model, images: ArrayLike, max_cells: int) -> Segmentation:
     image: tuple[dict[str, jax.Array], jax.Array],
   ) -> Segmentation:
     maps, finite = image
-    # In one of NaN alone nothing is above the threshold.
+    # In maps of NaN nothing is above the threshold, so there are no cells.
     shown = {name: jnp.where(finite, m, jnp.nan) for name, m in maps.items()}
     labels, number = decode(shown, model.config.decoding, model.settings)
-    # After the rim is added: the labels that stay are those without a limit.
+    # Dropped only after the rim is grown, so that the remaining labels equal
+    # those without a limit.
     labels = jnp.where(labels <= max_cells, labels, 0)
     sure = measure.confidence(labels, shown, max_cells + 1)[1:]
     return Segmentation(

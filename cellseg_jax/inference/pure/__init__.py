@@ -1,1 +1,4 @@
-"""Decoding in pure JAX: as `inference.decode`, in one compiled program."""
+"""Decoding in pure JAX, with the results of `inference.decode`.
+
+No shape depends on the data, so that `segment` runs as one compiled program.
+"""

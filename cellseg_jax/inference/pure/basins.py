@@ -1,4 +1,8 @@
-"""The ascent decoder in JAX; see `inference.ascent` and `inference.relief`."""
+"""The `ascent` decoder in JAX: basins of the height, merged if shallow.
+
+Gives the cells of `inference.ascent` and `inference.relief` on arrays of fixed
+size.
+"""
 
 from collections.abc import Mapping
 
@@ -16,13 +20,15 @@ def find(
 
   Args:
     maps: `foreground`, `distance` and `centre`, float32 (H, W), 0 to 1.
-    settings: As for `ascent.find`, and `depth` as for `relief.merge`; float32
-      () each.
+    settings: float32 () each. `threshold`: pixels with a foreground probability
+      above it belong to cells. `centre_share`: weight of the centre map in the
+      height. `depth`: the least drop from the lower of two peaks to the pass
+      between them that keeps two basins separate.
 
   Returns:
-    bool (H, W): the pixels of cells. And int32 (H, W): for these the place of
-    the highest pixel of their cell, of equal ones the last; for the others
-    their own place.
+    The pixels that belong to cells, bool (H, W); and, int32 (H, W), for these
+    the flat index of the highest pixel of their cell (the last of equally high
+    ones), for the others their own flat index.
   """
   height, inside = _height(maps, settings)
   root = pixels.roots(_climb(height).ravel()).reshape(height.shape)
@@ -32,10 +38,11 @@ def find(
 def _height(
   maps: Mapping[str, jax.Array], settings: Mapping[str, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns the height, -inf in background; and where there is none."""
+  """Returns the height, -inf in background, and the mask of foreground."""
   share = settings['centre_share']
-  # XLA would fuse product and sum, which rounds once and not twice as NumPy
-  # does, and turns equal heights into different ones: a maximum stands between.
+  # XLA would fuse product and sum into one operation that rounds once instead
+  # of twice, as NumPy does, which breaks ties between equal heights. The
+  # maximum with 0 prevents the fusion.
   parts = (
     jnp.maximum((1 - share) * maps['distance'], 0),
     jnp.maximum(share * maps['centre'], 0),
@@ -46,7 +53,7 @@ def _height(
 
 
 def _climb(height: jax.Array) -> jax.Array:
-  """Returns the place of the highest of each pixel and those around it."""
+  """Returns the flat index of the highest of each pixel and its neighbours."""
   own = pixels.places(height.shape)
   best, way = height, own
   for value, place in zip(
@@ -54,7 +61,7 @@ def _climb(height: jax.Array) -> jax.Array:
     pixels.neighbours(own, pixels.AROUND, -1),
     strict=True,
   ):
-    # Of equal heights the later pixel counts as higher.
+    # Ties are broken in favour of the later pixel.
     higher = (value > best) | ((value == best) & (place > way))
     best = jnp.where(higher, value, best)
     way = jnp.where(higher, place, way)
@@ -62,15 +69,16 @@ def _climb(height: jax.Array) -> jax.Array:
 
 
 def _merge(height: jax.Array, root: jax.Array, depth: jax.Array) -> jax.Array:
-  """Merges basins as `relief.merge` does.
+  """Merges basins across shallow passes, like `relief.merge`.
 
   Args:
     height: float32 (H, W); -inf in background.
-    root: The place of each pixel's summit, int32 (H, W).
-    depth: float32 ().
+    root: Flat index of each pixel's summit, int32 (H, W).
+    depth: The least drop from the lower of two peaks to the pass between them
+      that keeps two basins separate, float32 ().
 
   Returns:
-    `root`, of the merged basins.
+    `root` of the merged basins, int32 (H, W).
   """
   own = pixels.places(height.shape).ravel()
   flat = height.ravel()
@@ -88,17 +96,19 @@ def _merge(height: jax.Array, root: jax.Array, depth: jax.Array) -> jax.Array:
 def _best_pass(
   height: jax.Array, root: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Finds each basin's highest pass to a basin of a higher peak.
+  """Finds each basin's highest pass to a basin with a higher peak.
 
-  Of equal peaks the later is higher; of equal passes, that to the highest peak.
+  Of equal peaks the later counts as higher; of equal passes, the one to the
+  highest peak.
 
   Args:
-    height: As for `_merge`.
-    root: As for `_merge`.
+    height: float32 (H, W); -inf in background.
+    root: Flat index of each pixel's summit, int32 (H, W).
 
   Returns:
-    At the place of each summit the height of the pass, -inf where there is
-    none, float32 (H * W,); and the place of the other basin's summit, int32.
+    At the flat index of each summit, the height of the pass, -inf if there is
+    none, float32 (H * W,); and the flat index of the other basin's summit,
+    int32 (H * W,).
   """
   peak = pixels.at(height.ravel(), root)
   low = jnp.full_like(height, -jnp.inf)
@@ -122,7 +132,7 @@ def _best_pass(
 def _after(
   one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]
 ) -> jax.Array:
-  """Whether one comes after the other in lexicographic order."""
+  """Whether `one` comes after `other` in lexicographic order, elementwise."""
   later = jnp.bool(False)
   for a, b in zip(reversed(one), reversed(other), strict=True):
     later = (a > b) | ((a == b) & later)
@@ -132,7 +142,7 @@ def _after(
 def _highest_of_basin(
   root: jax.Array, low: jax.Array, peak: jax.Array, upper: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Reduces the passes at each pixel to one a basin; see `_best_pass`."""
+  """Reduces the passes at each pixel to one per basin; see `_best_pass`."""
   low, peak, upper = low.ravel(), peak.ravel(), upper.ravel()
   nothing = jnp.full_like(low, -jnp.inf)
   best_low = pixels.highest(root, low, nothing)

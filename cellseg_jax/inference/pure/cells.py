@@ -1,7 +1,8 @@
-"""What every decoder's cells undergo in JAX: see `inference.cleanup`.
+"""Post-processing for all decoders in JAX; the counterpart of `cleanup`.
 
-Cells are named by their first place in the flat image, the order of which is
-that of their numbers; H * W, `nowhere` below, is background.
+Fills holes, drops specks, numbers cells and grows the rim. Until it is
+numbered, a cell is named by the flat index of its first pixel, which gives the
+order of the final numbers; background is named H * W (`nowhere` below).
 """
 
 import functools
@@ -15,17 +16,20 @@ from cellseg_jax.inference.pure import pixels
 
 
 def nowhere(name: jax.Array) -> jax.Array:
-  """Returns the name of background, int32 ()."""
+  """Returns the name of background, H * W, int32 ()."""
   return jnp.asarray(name.size, jnp.int32)  # Sizes may be symbolic.
 
 
 def first_places(inside: jax.Array, root: jax.Array) -> jax.Array:
-  """Names cells by their first place.
+  """Names every cell by the flat index of its first pixel.
 
   Args:
-    inside: The pixels of cells, bool (H, W).
-    root: A place in each pixel's cell, the same in all of the cell, int32 (H,
-      W).
+    inside: The pixels that belong to cells, bool (H, W).
+    root: Flat index of some pixel of each pixel's cell, the same throughout the
+      cell, int32 (H, W).
+
+  Returns:
+    The names, int32 (H, W).
   """
   own = pixels.places(root.shape).ravel()
   flat = root.ravel()
@@ -35,55 +39,57 @@ def first_places(inside: jax.Array, root: jax.Array) -> jax.Array:
 
 
 def clean(name: jax.Array, config: DecodingConfig) -> jax.Array:
-  """Fills holes and drops specks as `cleanup.clean` does.
+  """Fills holes and drops specks, like `cleanup.clean`.
 
   Args:
-    name: int32 (H, W).
-    config: `fill_holes` and `min_area`.
+    name: Name of each pixel's cell, int32 (H, W).
+    config: Supplies `fill_holes` and `min_area`.
 
   Returns:
-    The names of the cells that are left, int32 (H, W).
+    The names of the remaining cells, int32 (H, W).
   """
   if not config.fill_holes:
     return kept(name, area(name) >= config.min_area)
   name, occupied = fill_holes(name)
   left = kept(name, area(name) >= config.min_area)
-  again = occupied & jnp.any(left != name)  # Perhaps by specks now gone.
+  # Specks in the remaining holes may now be gone.
+  again = occupied & jnp.any(left != name)
 
   def fill(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     return fill_holes(state[0])[0], jnp.zeros_like(again)
 
-  # A loop of at most one turn: mapped over images, a condition would fill the
-  # holes of all of them twice.
+  # A loop of at most one iteration, because `lax.cond` under `jax.vmap` would
+  # fill the holes of every image twice.
   return lax.while_loop(lambda state: state[1], fill, (left, again))[0]
 
 
 def area(name: jax.Array) -> jax.Array:
-  """Returns the pixels of the cell of every name, int32 (H * W + 1,)."""
+  """Returns the area in pixels of every name's cell, int32 (H * W + 1,)."""
   flat = name.ravel()
   return pixels.total(flat, jnp.ones_like(flat), name.size + 1)
 
 
 def kept(name: jax.Array, keep: jax.Array) -> jax.Array:
-  """Returns the names where `keep`, bool (H * W + 1,), at the name."""
+  """Keeps the cells for whose names `keep`, bool (H * W + 1,), is True."""
   return jnp.where(pixels.at(keep, name), name, nowhere(name))
 
 
 def fill_holes(name: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Gives background that one cell alone encloses to that cell.
+  """Fills background that a single cell encloses.
 
   Args:
-    name: int32 (H, W).
+    name: Name of each pixel's cell, int32 (H, W).
 
   Returns:
-    The names, and whether holes are left, since other cells lie in them.
+    The names, int32 (H, W), and whether holes remain because other cells lie
+    in them, bool ().
   """
   none = nowhere(name)
-  # The frame makes one region of all background that reaches the border.
+  # The frame joins all background that reaches the border into one region.
   framed = jnp.pad(name, 1, constant_values=none)
   background = framed == none
-  # Regions connected by sides are complementary to background connected by
-  # corners too: only then does a closed outline separate inside from outside.
+  # Background needs 8-connectivity where cells have 4-connectivity: only with
+  # complementary rules does a closed outline separate inside from outside.
   region = pixels.regions(background, pixels.AROUND).ravel()
   beside = pixels.neighbours(framed, pixels.SIDES, none)
   low = functools.reduce(jnp.minimum, beside)
@@ -105,7 +111,8 @@ def numbered(name: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Numbers the cells in the order of their names.
 
   Returns:
-    int32 (H, W), 0 and 1 to n; and n, int32 ().
+    The labels, int32 (H, W), where 0 is background and 1 to n are the cells;
+    and n, int32 ().
   """
   flat = name.ravel()
   first = flat == pixels.places(name.shape).ravel()
@@ -115,14 +122,14 @@ def numbered(name: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def grown(labels: jax.Array, rim: int) -> jax.Array:
-  """Gives background within `rim` pixels of a label to the nearest label.
+  """Assigns background within `rim` pixels of a label to the nearest label.
 
   Args:
-    labels: int32 (H, W).
-    rim: Pixels.
+    labels: int32 (H, W); 0 is background.
+    rim: Distance in pixels.
 
   Returns:
-    int32 (H, W), as `cleanup.Labels.grown`.
+    The grown labels, int32 (H, W), equal to those of `cleanup.Labels.grown`.
   """
   if rim <= 0:
     return labels
@@ -133,7 +140,7 @@ def grown(labels: jax.Array, rim: int) -> jax.Array:
 
 
 def _disc(radius: int) -> list[tuple[int, int]]:
-  """Steps from a pixel to those that reach it, the nearest first."""
+  """Returns steps from a pixel to all within `radius` of it, nearest first."""
   side = range(-radius, radius + 1)
   steps = [(y, x) for y in side for x in side if 0 < y * y + x * x <= radius**2]
   steps.sort(key=lambda step: step[0] ** 2 + step[1] ** 2)

@@ -1,4 +1,7 @@
-"""From predicted maps to label images in one JAX program."""
+"""Decodes predicted maps into label images in one JAX program.
+
+The counterpart of `inference.decode` for use inside compiled programs.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +16,13 @@ Settings = Mapping[str, jax.Array]
 
 
 def _components(maps: Maps, settings: Settings) -> tuple[jax.Array, jax.Array]:
-  """The `components` decoder; returns as `basins.find`."""
+  """Finds connected components; the `components` decoder.
+
+  Returns:
+    The pixels that belong to cells, bool (H, W); and, int32 (H, W), for these
+    the flat index of the first pixel of their component, for the others their
+    own flat index.
+  """
   inside = maps['foreground'] > settings['threshold']
   return inside, pixels.regions(inside, pixels.SIDES)
 
@@ -31,18 +40,21 @@ def decode(
 ) -> tuple[jax.Array, jax.Array]:
   """Finds the cells in the maps of one image.
 
-  The same as `inference.decode.decode`, the reference, pixel by pixel. Pure:
-  works under `jax.jit` and `jax.vmap`, with shapes that are not known yet.
+  Gives the same labels, pixel by pixel, as the reference
+  `inference.decode.decode`. Pure: works under `jax.jit` and `jax.vmap`, and
+  with symbolic shapes.
 
   Args:
-    maps: By name, float32 (H, W), 0 to 1. Pixels that are NaN are background.
-      Those that the decoder does not read are left alone.
-    config: The decoder and the filters; its own settings are not used.
-    settings: Values of the decoder's settings by name, float32 ().
+    maps: The maps by name, float32 (H, W), 0 to 1. NaN pixels are background;
+      maps that the decoder does not read are ignored.
+    config: Selects the decoder and its clean-up; the decoder settings in it are
+      ignored in favour of `settings`.
+    settings: Values of the decoder's settings by name, float32 () each.
 
   Returns:
-    int32 (H, W): 0 is background, 1 to n are the cells, in the order of their
-    first pixels before holes are filled and the rim is added. And n, int32 ().
+    The labels, int32 (H, W): 0 is background, 1 to n are the cells, in the
+    order of their first pixels before holes are filled and the rim is added;
+    and n, int32 ().
   """
   maps = {name: maps[name] for name in DECODERS[config.method].maps}
   name = cells.first_places(*FINDERS[config.method](maps, settings))

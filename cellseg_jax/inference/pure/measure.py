@@ -1,4 +1,7 @@
-"""What is known of each cell, in JAX: area, box, centroid, confidence."""
+"""Measures cells in JAX: area, centroid, bounding box and confidence.
+
+Used by `segment_with_scores` and, for the confidence, by the JAX decoder.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,9 +12,9 @@ import jax.numpy as jnp
 
 from cellseg_jax.inference.pure import pixels
 
-# A probability is a whole multiple of 2**-27, as in `inference.confidence`,
-# and split into three digits of 9 bits: sums of digits of 2**23 pixels fit an
-# unsigned integer, so that their order does not matter.
+# Probabilities are rounded to whole multiples of 2**-27, as in
+# `inference.confidence`, and split into three digits of 9 bits. The sums of
+# such digits over 2**23 pixels fit in uint32, so they are exact in any order.
 _DIGIT = 9
 _DIGITS = 3
 
@@ -20,11 +23,11 @@ class Measurements(NamedTuple):
   """Measurements of n cells.
 
   Attributes:
-    area: Pixels, int32 (n,).
-    centroid: Row and column, in pixels, the middle of the first pixel is 0;
-      float32 (n, 2).
-    box: First row and column of the bounding box, and the row and column after
-      the last, int32 (n, 4).
+    area: Area in pixels, int32 (n,).
+    centroid: Mean row and column in pixels, float32 (n, 2); the centre of the
+      image's first pixel is (0, 0).
+    box: Bounding box: top, left, bottom and right, where bottom and right are
+      exclusive, int32 (n, 4).
   """
 
   area: jax.Array
@@ -36,8 +39,8 @@ def measure(labels: jax.Array, count: int) -> Measurements:
   """Measures the cells of an image.
 
   Args:
-    labels: int32 (H, W), 0 to `count`.
-    count: n; what is measured of an absent label is 0.
+    labels: int32 (H, W); 0 is background, 1 to `count` are the cells.
+    count: Number of cells, n; the measurements of absent labels are 0.
   """
   flat = labels.ravel()
   rows, columns = (
@@ -52,7 +55,7 @@ def measure(labels: jax.Array, count: int) -> Measurements:
       flat, position, jnp.full(size, jnp.asarray(end, jnp.int32))
     )
     last = pixels.highest(flat, position, jnp.zeros(size, jnp.int32))
-    # Twice the distance from the middle of the box: the sum stays small.
+    # Twice the distance from the centre of the box, to keep the sums small.
     offset = 2 * position - pixels.at(start + last, flat)
     offset = pixels.total(flat, offset, size) / (2 * jnp.maximum(area, 1))
     middle.append((start + last) / 2 + offset)
@@ -67,18 +70,18 @@ def measure(labels: jax.Array, count: int) -> Measurements:
 def confidence(
   index: jax.Array, maps: Mapping[str, jax.Array], size: int
 ) -> jax.Array:
-  """Returns how sure the network is of each cell; see `inference.confidence`.
+  """Returns the confidence of each cell, as `inference.confidence` defines it.
 
-  It agrees with the reference to a rounding error of float32, for cells of up
-  to 2**23 pixels.
+  Agrees with that reference to within float32 rounding for cells of up to 2**23
+  pixels.
 
   Args:
-    index: Of each pixel's cell, int32 (H, W), 0 to `size` - 1.
-    maps: `foreground` and perhaps `centre`, float32 (H, W), 0 to 1.
-    size: Cells, background among them.
+    index: Index of each pixel's cell, int32 (H, W), 0 to `size` - 1.
+    maps: `foreground` and optionally `centre`, float32 (H, W), 0 to 1.
+    size: Number of cells, including background.
 
   Returns:
-    float32 (size,), 0 to 1; 0 where there is no pixel.
+    float32 (size,), 0 to 1; 0 for an index without pixels.
   """
   index = index.ravel()
   area = pixels.total(index, jnp.ones_like(index, jnp.uint32), size)
@@ -91,18 +94,18 @@ def confidence(
 
 
 def _mean(units: jax.Array, index: jax.Array, area: jax.Array) -> jax.Array:
-  """Divides the sum of probabilities by an area, rounding once or twice.
+  """Divides sums of probabilities by areas, rounding only once or twice.
 
   Args:
-    units: Probabilities in units, uint32 (P,).
-    index: Of the sum that each adds to, int32 (P,).
-    area: What to divide by, positive, uint32 (size,).
+    units: Probabilities in multiples of 2**-27, uint32 (P,).
+    index: Index of the sum that each probability adds to, int32 (P,).
+    area: The divisors, positive, uint32 (size,).
 
   Returns:
     float32 (size,), 0 to 1.
   """
   mask = jnp.uint32(2**_DIGIT - 1)
-  # The highest digit keeps what is above it: the units of 1.0 are one more.
+  # The highest digit is not masked, because 1.0 needs one bit more than 27.
   sums = [
     pixels.total(index, digit, area.size)
     for digit in (
@@ -114,7 +117,7 @@ def _mean(units: jax.Array, index: jax.Array, area: jax.Array) -> jax.Array:
   high, middle, low = sums
   middle += low >> _DIGIT
   high += middle >> _DIGIT
-  # Division by hand, digit after digit.
+  # Long division, digit by digit, since the whole sum may exceed 32 bits.
   quotient, remainder = high // area, high % area
   for digit in (middle & mask, low & mask):
     remainder = (remainder << _DIGIT) + digit

@@ -1,9 +1,9 @@
-"""Neighbours and connected regions of pixels, as arrays of a fixed size.
+"""JAX primitives on pixels: neighbours, scatter reductions, connected regions.
 
-A set of pixels is named by the place of one of them in the flat image; what is
-known of a set is kept at that place of an array of the image's size. So nothing
-has a size that depends on the data, and every step is a shift of the image, a
-gather or a scatter.
+A set of pixels is named by the flat index of one of them, and its properties
+are stored at that index in an array of the image's size. No size therefore
+depends on the data, and every step is a shift of the image, a gather or a
+scatter.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-# Rows and columns to the neighbours by side, and by side or corner.
+# Row and column offsets of the 4 neighbours by side, and of all 8 neighbours.
 SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))
 AROUND = tuple(
   (y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)
@@ -22,22 +22,22 @@ Steps = Sequence[tuple[int, int]]
 
 
 def places(shape: tuple[int, ...]) -> jax.Array:
-  """Returns the place of each pixel in the flat image, int32 (H, W)."""
+  """Returns the flat index of each pixel of an image, int32 (H, W)."""
   return jnp.arange(shape[0] * shape[1], dtype=jnp.int32).reshape(shape)
 
 
 def neighbours(
   values: jax.Array, steps: Steps, outside: jax.Array | float
 ) -> list[jax.Array]:
-  """Returns what lies each of the steps away from every pixel.
+  """Returns, for each step, the value that many pixels away from every pixel.
 
   Args:
-    values: (H, W).
-    steps: Rows and columns away.
-    outside: What lies outside of the image.
+    values: The image, (H, W).
+    steps: Row and column offsets.
+    outside: Value of pixels outside the image.
 
   Returns:
-    For each step an array like `values`.
+    For each step, an array of the shape and type of `values`.
   """
   reach = max(max(abs(y), abs(x)) for y, x in steps)
   padded = jnp.pad(values, reach, constant_values=outside)
@@ -53,26 +53,44 @@ def neighbours(
 
 
 def at(values: jax.Array, index: jax.Array) -> jax.Array:
-  """Returns `values`, flat, at places that are known to lie in it."""
+  """Gathers from flat `values` at indices that must be within bounds."""
   return values.at[index].get(mode='promise_in_bounds')
 
 
 def lowest(
   index: jax.Array, values: jax.Array, initial: jax.Array
 ) -> jax.Array:
-  """Returns `initial`, lowered to the values at each index; all flat."""
+  """Returns the minimum of `initial` and the values scattered to each index.
+
+  Args:
+    index: Where each value goes, int32 (P,); must be within bounds.
+    values: The values, (P,).
+    initial: The initial values, (size,).
+  """
   return initial.at[index].min(values, mode='promise_in_bounds')
 
 
 def highest(
   index: jax.Array, values: jax.Array, initial: jax.Array
 ) -> jax.Array:
-  """Returns `initial`, raised to the values at each index; all flat."""
+  """Returns the maximum of `initial` and the values scattered to each index.
+
+  Args:
+    index: Where each value goes, int32 (P,); must be within bounds.
+    values: The values, (P,).
+    initial: The initial values, (size,).
+  """
   return initial.at[index].max(values, mode='promise_in_bounds')
 
 
 def total(index: jax.Array, values: jax.Array, size: int) -> jax.Array:
-  """Returns the sum of the values at each index, (size,)."""
+  """Returns the sum of the values scattered to each index, (size,).
+
+  Args:
+    index: Where each value goes, int32 (P,); must be within bounds.
+    values: The values, (P,).
+    size: Number of sums.
+  """
   zeros = jnp.zeros(size, values.dtype)
   return zeros.at[index].add(values, mode='promise_in_bounds')
 
@@ -81,7 +99,8 @@ def roots(parent: jax.Array) -> jax.Array:
   """Follows every pointer to its end, doubling the stride (pointer jumping).
 
   Args:
-    parent: int32 (N,), without cycles but for those that point to themselves.
+    parent: Index that each element points to, int32 (N,); elements may point to
+      themselves but must not form other cycles.
   """
 
   def further(
@@ -97,16 +116,16 @@ def roots(parent: jax.Array) -> jax.Array:
 def regions(inside: jax.Array, steps: Steps) -> jax.Array:
   """Finds the connected regions of a mask.
 
-  Every region hooks onto the lowest name next to it, until none changes
-  (Shiloach and Vishkin, J. Algorithms 1982).
+  Every region repeatedly hooks onto the lowest name next to it until none
+  changes (Shiloach and Vishkin, J. Algorithms 1982).
 
   Args:
-    inside: bool (H, W).
-    steps: Which neighbours connect: `SIDES` or `AROUND`.
+    inside: The mask, bool (H, W).
+    steps: Offsets of connected neighbours: `SIDES` or `AROUND`.
 
   Returns:
-    For each pixel inside the first place of its region, for the others their
-    own place, int32 (H, W).
+    int32 (H, W): for each pixel in the mask the flat index of the first pixel
+    of its region, for the others their own flat index.
   """
   own = places(inside.shape)
   nowhere = jnp.asarray(own.size, jnp.int32)
