@@ -1,1 +1,1 @@
-
+"""Prediction with trained models: maps, decoding to cells, batches of files."""
