@@ -1,4 +1,8 @@
-"""Files and folders that are, at every moment, either the old or the new."""
+"""Atomic replacement of files and folders.
+
+Everything that the program writes whole goes through `replacing`: readers, and
+runs that are killed, see either the old content or the new, never a part.
+"""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -15,26 +19,28 @@ import uuid
 
 @contextlib.contextmanager
 def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
-  """Lends a temporary path, which takes the place of `path` at the end.
+  """Yields a temporary path that replaces `path` when the block ends.
 
-  A reader, or a run that is killed within the block, never meets half a file.
-  What is temporary lies hidden in the same folder; where the block fails it is
-  removed and `path` stays as it was. What processes that were killed have left
-  in that folder goes the first time that this process writes there.
+  A reader never sees a partly written file, not even if the run is killed
+  inside the block. The temporary path is hidden and in the same folder; if the
+  block fails, it is removed and `path` is left as it was. The first time this
+  process writes to a folder, temporary files that killed processes left there
+  are removed.
 
   Args:
-    path: File or folder to write; its parent must exist. An older one is
-      replaced: a file at once, a folder after it was moved aside.
+    path: File or folder to write; its parent must exist. An existing file is
+      replaced in one step, an existing folder after it has been moved aside.
 
   Yields:
-    The path to write to, of the same suffix.
+    The path to write to, with the same suffix.
 
   Raises:
-    OSError: As the block does, with `path` as its file name.
+    OSError: Raised inside the block or by the replacement; errors about the
+      temporary path are raised again with `path` as the file name.
   """
   path = pathlib.Path(path)
   _sweep(path.parent.absolute())
-  # No part of the name: that may already be as long as names can be.
+  # Without the original name, which may already be as long as names can be.
   hidden = f'{_prefix()}{os.getpid()}-{uuid.uuid4().hex}.partial'
   partial = path.with_name(f'{hidden}{path.suffix}')
   older = path.with_name(f'{hidden}.old')
@@ -53,25 +59,28 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def replace_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file that is, at every moment, either the old or the new."""
+  """Writes a text file atomically, replacing an existing one."""
   with replacing(path) as partial:
     partial.write_text(text)
 
 
 def replace_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
-  """Writes plain values as JSON, a line each, as `replace_text`."""
+  """Writes plain values as JSON, one per line, atomically."""
   replace_text(path, json.dumps(values, indent=1) + '\n')
 
 
 def _prefix() -> str:
-  """How all hidden names of this host begin; others' processes are unknown."""
+  """Returns the prefix of this host's hidden names.
+
+  It names the host because process ids of other hosts cannot be checked.
+  """
   host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
   return f'.{host}-'
 
 
-@functools.cache  # Listing a folder of ten thousand files takes long.
+@functools.cache  # Listing a folder of ten thousand files is slow.
 def _sweep(folder: pathlib.Path) -> None:
-  """Removes what processes of this host that no longer run have left."""
+  """Removes temporary files of this host's processes that no longer run."""
   for left in folder.glob(f'{_prefix()}*.partial*'):
     process = left.name.removeprefix(_prefix()).split('-')[0]
     if process.isdecimal() and not _runs(int(process)):
@@ -83,7 +92,7 @@ def _runs(process: int) -> bool:
     os.kill(process, 0)
   except ProcessLookupError:
     return False
-  except PermissionError:  # It is somebody else's.
+  except PermissionError:  # It runs, but belongs to another user.
     return True
   return True
 

@@ -1,10 +1,10 @@
-"""Where this package keeps what can be made again."""
+"""The folder for prepared data sets and compiled programs."""
 
 import os
 import pathlib
 
 
 def user_cache() -> pathlib.Path:
-  """Returns `~/.cache/cellseg_jax`, or that below `XDG_CACHE_HOME`."""
+  """Returns `$XDG_CACHE_HOME/cellseg_jax`; by default below `~/.cache`."""
   base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   return pathlib.Path(base) / 'cellseg_jax'

@@ -1,4 +1,7 @@
-"""The machine and the versions that this process runs on."""
+"""Package versions, devices and memory of the machine.
+
+Used by `cellseg doctor`, the report, and the record that a run keeps.
+"""
 
 import importlib.metadata
 import os
@@ -12,10 +15,10 @@ PACKAGE = 'cellseg_jax'
 
 
 def requirements() -> dict[str, str]:
-  """Returns the packages that this one needs, and the versions it takes.
+  """Returns this package's dependencies and the versions it accepts.
 
-  Those of extras are left out; empty where the package is not installed but
-  found by its path.
+  Dependencies of extras are left out. The result is empty if the package is not
+  installed but imported from a source folder.
   """
   try:
     required = importlib.metadata.requires(PACKAGE) or []
@@ -31,7 +34,7 @@ def requirements() -> dict[str, str]:
 
 
 def version(name: str) -> str:
-  """Returns the version of an installed package, or '' without it."""
+  """Returns the version of a package, or '' if it is not installed."""
   try:
     return importlib.metadata.version(name)
   except importlib.metadata.PackageNotFoundError:
@@ -49,7 +52,7 @@ def versions() -> dict[str, str]:
 
 
 def devices() -> list[str]:
-  """Returns the devices that JAX computes on, one text a device."""
+  """Returns a description of each local device that JAX computes on."""
   import jax
 
   return [
@@ -68,7 +71,7 @@ def cores() -> int:
 
 
 def memory_of_host() -> tuple[int, int] | None:
-  """Returns the free and all bytes of memory; None where Linux does not say."""
+  """Returns available and total memory in bytes; None if not on Linux."""
   try:
     text = pathlib.Path('/proc/meminfo').read_text()
   except OSError:
@@ -78,9 +81,10 @@ def memory_of_host() -> tuple[int, int] | None:
 
 
 def peak_memory() -> dict[str, int]:
-  """Returns the most bytes held so far: by this process, and on its device.
+  """Returns the peak memory so far, in bytes.
 
-  `device` is absent where it is not counted, as on CPUs.
+  `host` is that of this process, `device` that of its first device; `device` is
+  absent if the device does not count it, as CPUs do not.
   """
   import jax
 

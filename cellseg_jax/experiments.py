@@ -19,22 +19,22 @@ from cellseg_jax.config import (
 # against 0.44 with rate 1e-3, decay 0.9 and no momentum. One seed.
 RMSPROP = OptimizerConfig(learning_rate=2e-4, decay=0.99, momentum=0.9)
 
-# The same from a large mean square, as TensorFlow 1's RMSprop begins with 1,
-# which a short memory forgets within a hundred steps. The first updates are
-# small and in proportion to the gradient, where RMSprop's own are its signs,
-# those of rounding errors included: so 1 device and 4 agree to 1e-5 over the
-# first steps.
+# The same with a large initial mean square (TensorFlow 1's RMSprop starts from
+# 1), which a low decay forgets within a hundred steps. The first updates are
+# then small and proportional to the gradient, whereas RMSprop usually starts
+# with updates of the gradient's sign, even where the gradient is a rounding
+# error: so runs on 1 and on 4 devices agree to 1e-5 over the first steps.
 STEADY_RMSPROP = dataclasses.replace(
   RMSPROP, learning_rate=5e-4, decay=0.8, initial_scale=1000.0
 )
 
 
 def quickstart() -> Config:
-  """Simulated colonies and a narrow network: minutes on a laptop's CPU."""
+  """Returns a run on simulated colonies that takes minutes on a laptop."""
   return Config(
     data=DataConfig(dataset='simulated_colonies', resample=0.5),
-    # One transposed convolution needs more steps than minutes allow to draw
-    # nuclei of the size of its stride: after 300 the AUC was 0.975.
+    # In minutes, one transposed convolution does not learn to draw nuclei as
+    # small as its stride: after 300 steps the AUC was 0.975.
     model=ModelConfig(width=0.5, head='skips'),
     optimizer=STEADY_RMSPROP,
     training=TrainingConfig(
@@ -48,28 +48,30 @@ def quickstart() -> Config:
 
 
 def case_study() -> Config:
-  """The 2018 method as published, on a folder of your own images.
+  """Returns the published 2018 method, on a folder of your own images.
 
-  Full-width GoogLeNet, one transposed convolution, edge-overweighted pixel
-  loss, random crops with rolls, flips and rotations, RMSprop, annealing. Where
-  the study is silent, the choice is stated beside its field.
+  Full-width GoogLeNet, one transposed convolution, a pixel loss with higher
+  weight at edges, random crops with rolls, flips and rotations, RMSprop,
+  annealing. Choices that the study does not state are explained beside their
+  fields.
   """
   return Config(
     data=DataConfig(
       dataset='labelled_folder',
-      # The study's nuclei span 40-90 pixels; half resolution brings nuclei of
-      # twice that there, and lets the same time see four times the area.
+      # The study's nuclei span 40-90 pixels. Half resolution brings nuclei of
+      # twice that size to this range and covers four times the area in the same
+      # time.
       resample=0.5,
     ),
-    # Percentiles: one saturated pixel or dark corner must not set the range.
+    # Percentiles: a saturated pixel or dark corner must not set the range.
     intensity=IntensityConfig(low_percentile=1.0, high_percentile=99.8),
-    # The study's masks leave a thin gap between neighbours and its edges are
-    # a 1 px outline. Caicedo et al. 2019 weigh a 2 px boundary class ten
-    # times; on seven real images a weight of 3 with averaged weights gave a
-    # validation AUC of 0.9920, 5 without averaging 0.9917 (900 steps, one
-    # seed).
+    # The study's masks leave a thin gap between neighbours, and its edges are
+    # a 1 px outline. Caicedo et al. 2019 give a 2 px boundary class ten times
+    # the weight. On seven real images an edge weight of 3 with averaged
+    # parameters gave a validation AUC of 0.9920, and 5 without averaging gave
+    # 0.9917 (900 steps, one seed).
     targets=TargetConfig(gap=1, edge_width=2, edge_weight=3.0),
-    # What the study names, and nothing else.
+    # Only what the study names.
     augmentation=AugmentationConfig(
       roll=True,
       flip=True,
@@ -83,18 +85,19 @@ def case_study() -> Config:
     model=ModelConfig(
       width=1.0,
       head='transposed',
-      # Trains from scratch at high rates; GoogLeNet's LRN and biases are there
-      # as 'lrn'.
+      # Trains from scratch at high learning rates; 'lrn' is GoogLeNet's own
+      # local response normalisation with biases.
       normalization='batch',
-      # Thrice the stride: neighbouring blocks overlap, no checkerboard. Twice
-      # gave a validation AUC of 0.99195 where this gave 0.99204.
+      # Three times the stride: neighbouring blocks overlap, so there is no
+      # checkerboard. Twice the stride gave a validation AUC of 0.99195, this
+      # 0.99204.
       head_kernel=96,
       head_init='random',
     ),
     optimizer=dataclasses.replace(RMSPROP, average=0.99),
     training=TrainingConfig(
       steps=900,
-      # A crop covers several nuclei and their colony's surroundings.
+      # Covers several nuclei and the surroundings of their colony.
       crop_size=256,
       batch_size=4,
       evaluate_every=450,
@@ -103,15 +106,15 @@ def case_study() -> Config:
 
 
 def cells() -> Config:
-  """Instances from a folder of a few labelled images, of any modality.
+  """Returns instance segmentation from a few labelled images of any kind.
 
-  Nothing here belongs to one set: the scale, the smallest cell and the rim
-  follow from the training labels, the decoder's settings from the validation
-  images.
+  Nothing here is specific to a data set: the scale, the smallest cell and the
+  rim are derived from the training labels, the decoder's settings from the
+  validation images.
   """
   return Config(
     data=DataConfig(dataset='labelled_folder', cell_diameter=40.0),
-    # Outlines as labelled; touching cells are told apart by the shape maps.
+    # Outlines stay as labelled; the shape maps separate touching cells.
     targets=TargetConfig(gap=0, valley=1, edge_width=2, edge_weight=2.0),
     augmentation=AugmentationConfig(
       scale=1.25,

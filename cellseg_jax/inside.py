@@ -1,4 +1,8 @@
-"""Names that come from files, as places to write to."""
+"""Checks that output paths stay inside their folder.
+
+Names that come from input files or from others' folders are checked here before
+anything is written to them.
+"""
 
 import os
 import pathlib
@@ -6,22 +10,22 @@ from typing import IO
 
 
 class OutsideError(ValueError):
-  """A name leads out of the folder that it should lie in."""
+  """A name leads out of the folder that it should be in."""
 
 
 def inside(
   folder: str | pathlib.Path, name: str | pathlib.Path
 ) -> pathlib.Path:
-  """Returns where a name lies in a folder, if it does.
+  """Returns the path of a name in a folder, and refuses one outside it.
 
   Args:
-    folder: The folder; it may be a link, or not be there yet.
-    name: Relative, of a file or folder in it or in folders within it.
+    folder: The folder; it may be a symbolic link, and need not exist yet.
+    name: Relative path of a file or folder at any depth inside `folder`.
 
   Raises:
-    OutsideError: It is absolute, names no file, goes up, or a folder on the
-      way is a link that leads out. The place itself may be a link: a file that
-      is written whole replaces it.
+    OutsideError: The name is absolute, empty, contains '..' or a null
+      character, or a folder on the way is a link that leads out. The last
+      component may itself be a link: atomic writing replaces it.
   """
   folder, parts = pathlib.Path(folder), pathlib.PurePath(name).parts
   path = folder.joinpath(*parts)
@@ -43,7 +47,7 @@ def inside(
 
 
 def is_plain(name: str) -> bool:
-  """Whether a name is that of a file, without folders.
+  """Returns whether a name is a plain file name, without folders.
 
   >>> is_plain('a.tif'), is_plain('../a.tif'), is_plain('..')
   (True, False, False)
@@ -52,12 +56,17 @@ def is_plain(name: str) -> bool:
 
 
 def open_no_link(path: str | pathlib.Path, mode: str) -> IO[str]:
-  """Opens a text file to write, in place; never through a symbolic link.
+  """Opens a text file for writing in place, but not through a symbolic link.
 
-  What is written whole needs no such care: it is renamed into place.
+  Files that are written atomically do not need this: they are renamed into
+  place.
+
+  Args:
+    path: The file.
+    mode: As for `open`.
 
   Raises:
-    OSError: It cannot be opened, or is a link.
+    OSError: The file cannot be opened, or is a link.
   """
   if os.path.islink(path):
     raise OSError(f'{path}: is a symbolic link; remove it')

@@ -13,17 +13,18 @@ LOG_EVERY = 30.0
 def progress_bar(
   total: int, desc: str, unit: str, initial: int = 0, lines: bool = True
 ) -> tqdm:
-  """Returns a bar that suits where the standard error goes.
+  """Returns a progress bar that suits where standard error goes.
 
-  A bar that is redrawn in a terminal, a widget in a notebook, and elsewhere a
-  line now and then, each ended as lines are.
+  That is a redrawn bar in a terminal, a widget in a notebook, and otherwise a
+  line of text every `LOG_EVERY` seconds.
 
   Args:
-    total: Units in all.
-    desc: What is done.
-    unit: What is counted.
-    initial: Units done before.
-    lines: Whether a log file gets lines; not where it has others already.
+    total: Number of units.
+    desc: Description of the work.
+    unit: Name of the units.
+    initial: Number of units that are already done.
+    lines: Whether to write lines if neither a terminal nor a notebook is there;
+      False if the caller prints lines of its own.
   """
   options: dict[str, Any] = {
     'total': total,
@@ -39,7 +40,7 @@ def progress_bar(
 
 
 class _Lines(tqdm):
-  """Writes lines of text, seldom, where nothing can be redrawn."""
+  """A bar for log files: writes a line of text now and then."""
 
   def __init__(self, **options: Any):
     super().__init__(
@@ -52,7 +53,7 @@ class _Lines(tqdm):
 
   @staticmethod
   def status_printer(file: Any) -> Any:
-    """Returns what prints a status: as a line of its own, if it is one."""
+    """Returns a function that prints a status on a line of its own."""
 
     def print_status(status: str) -> None:
       if status:
@@ -62,25 +63,25 @@ class _Lines(tqdm):
     return print_status
 
   def set_postfix_str(self, s: str = '', refresh: bool = True) -> None:
-    """Sets what follows the count; the next line shows it."""
+    """Sets the text after the count, which the next line shows."""
     super().set_postfix_str(s, refresh=False)
 
   def update(self, n: float | None = 1) -> bool | None:
-    """Counts; writes a line where the last one is long ago."""
+    """Adds to the count; writes a line if `LOG_EVERY` seconds have passed."""
     due = super().update(n)
     if due:
       self.display(pos=0)
     return due
 
   def clear(self, nolock: bool = False) -> None:
-    """Does nothing: a line that was written stays."""
+    """Does nothing, since written lines stay."""
 
   def refresh(self, nolock: bool = False, lock_args: Any = None) -> None:
-    """Does nothing: others than `update` ask for this often."""
+    """Does nothing; tqdm calls this often, and only `update` writes lines."""
 
   def close(self) -> None:
     """Writes the last line."""
     if not self.disable:
       self.display(pos=0)
-      self.sp = None  # Or a line's end is written, as after a bar.
+      self.sp = None  # Otherwise tqdm ends the line, as after a bar.
     super().close()

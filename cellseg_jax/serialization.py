@@ -1,4 +1,7 @@
-"""Configurations as dictionaries, as flat fields and as JSON files."""
+"""Conversion of a `Config` to and from dictionaries, flat fields and JSON.
+
+Also where unknown fields and values of the wrong type are refused.
+"""
 
 from collections.abc import Mapping
 import contextlib
@@ -18,7 +21,7 @@ def replace(config: Config, **parts: Mapping[str, Any]) -> Config:
 
   Args:
     config: The configuration to start from.
-    **parts: For each part named, its changed fields.
+    **parts: For each named part, the changed fields.
 
   Raises:
     ConfigError: A part or a field does not exist.
@@ -42,13 +45,13 @@ def to_dict(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Config:
-  """Builds a `Config` from nested dictionaries; absent fields are defaults.
+  """Builds a `Config` from nested dictionaries; defaults fill the rest.
 
   Args:
     values: Part name to field name to value, as `to_dict` returns.
 
   Raises:
-    ConfigError: A part or a field does not exist, or a value has not the
+    ConfigError: A part or a field does not exist, or a value is not of the
       field's type.
   """
   parts: dict[str, Any] = {
@@ -76,7 +79,7 @@ def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Config:
 
 
 def flat(config: Config) -> dict[str, Any]:
-  """Returns the configuration as `part.field` to value."""
+  """Returns the configuration as a flat mapping of `part.field` to value."""
   return {
     f'{part}.{field}': value
     for part, fields in to_dict(config).items()
@@ -85,7 +88,7 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def changed(config: Config, base: Config) -> dict[str, Any]:
-  """Returns what of a configuration is unlike another, as `flat` does."""
+  """Returns the `part.field` values of `config` that differ from `base`."""
   before = flat(base)
   return {
     field: value
@@ -95,19 +98,21 @@ def changed(config: Config, base: Config) -> dict[str, Any]:
 
 
 def save(config: Config, path: str | pathlib.Path) -> None:
-  """Writes the configuration as JSON, whole or not at all."""
+  """Writes the configuration as a JSON file, atomically."""
   text = json.dumps(to_dict(config), indent=2) + '\n'
   replace_text(pathlib.Path(path), text)
 
 
 def load(path: str | pathlib.Path) -> Config:
-  """Reads what `save` wrote.
+  """Reads a configuration that `save` wrote.
 
   Raises:
-    ConfigError: The file is not such JSON; the message names it.
+    ConfigError: The file is not a configuration as JSON; the message names the
+      file.
+    OSError: The file cannot be read.
   """
   path = pathlib.Path(path)
-  if path.exists() and not path.is_file():  # A pipe would never end.
+  if path.exists() and not path.is_file():  # Reading a pipe would never end.
     raise ConfigError(f'{path}: is no file')
   try:
     values = json.loads(path.read_text())
@@ -119,19 +124,19 @@ def load(path: str | pathlib.Path) -> Config:
 
 
 def check_known(name: str, known: Mapping[str, Any], where: str) -> None:
-  """Refuses a name that is not one of a part's.
+  """Refuses the name of a part or field that does not exist.
 
   Args:
-    name: The name to look for.
-    known: The names there are.
+    name: The name to look up.
+    known: The existing names, as keys.
     where: What they are fields of, such as `config.data`.
 
   Raises:
-    ConfigError: It is not there; the message offers the closest.
+    ConfigError: There is no such name; the message suggests the closest one.
   """
   if name in known:
     return
-  name = reprlib.repr(name)[1:-1]  # It may be a whole file.
+  name = reprlib.repr(name)[1:-1]  # Shortened: it may be a whole file.
   close = difflib.get_close_matches(name, known, n=1)
   hint = f'; did you mean {where}.{close[0]}?' if close else ''
   raise ConfigError(
@@ -140,9 +145,9 @@ def check_known(name: str, known: Mapping[str, Any], where: str) -> None:
 
 
 def _typed(value: Any, kind: type, where: str) -> Any:
-  """Returns `value` as `kind`; an integer passes for a float."""
+  """Returns `value` if it is of type `kind`; an integer may be a float."""
   if kind is float and type(value) is int:
-    with contextlib.suppress(OverflowError):  # Left to be refused.
+    with contextlib.suppress(OverflowError):  # Refused below as an integer.
       value = float(value)
   if type(value) is not kind:
     raise ConfigError(

@@ -1,4 +1,8 @@
-"""Refuses configurations that cannot be run, naming the field."""
+"""Checks of a configuration, which name the field that cannot be used.
+
+Called before anything is loaded or compiled; also the allowed values and ranges
+of every field.
+"""
 
 import math
 
@@ -24,10 +28,11 @@ MAPS = ('foreground', 'distance', 'centre')
 
 
 def validate(config: Config) -> None:
-  """Checks every value that can be checked without the data.
+  """Checks everything that can be checked without reading the data.
 
   Raises:
-    ConfigError: Names the field, the value found and what is allowed.
+    ConfigError: A field is impossible; the message names it, its value and what
+      is allowed.
   """
   check_values(config)
   if config.data.dataset != 'simulated_colonies' and not config.data.path:
@@ -38,10 +43,13 @@ def validate(config: Config) -> None:
 
 
 def check_values(config: Config) -> None:
-  """Checks all but that there is data: that of a model may be elsewhere.
+  """Checks all values, but not that a data folder is named.
+
+  Enough for a trained model, whose data may be on another machine.
 
   Raises:
-    ConfigError: As `validate`.
+    ConfigError: A field is impossible; the message names it, its value and what
+      is allowed.
   """
   _check_choices(config)
   for where, value, low, high in _ranges(config):
@@ -80,7 +88,7 @@ def check_values(config: Config) -> None:
 
 
 def _check_head(config: Config) -> None:
-  """What begins as bilinear upsampling is one that overlaps."""
+  """Checks that bilinear initialisation fits the head and its kernel."""
   model = config.model
   if model.head_init != 'bilinear':
     return
@@ -97,7 +105,7 @@ def _check_head(config: Config) -> None:
 
 
 def _check_maps(config: Config) -> None:
-  """The network predicts maps that exist and that the decoder reads."""
+  """Checks that the maps exist and are those that head and decoder need."""
   names = map_names(config.model)
   known = set(names) <= set(MAPS) and len(set(names)) == len(names)
   if not known or names[0] != 'foreground':
@@ -138,7 +146,7 @@ def _check_choices(config: Config) -> None:
 
 
 def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
-  """Field, value, least and largest value of every bounded number."""
+  """Returns field, value, minimum and maximum of every bounded number."""
   data, intensity, targets = config.data, config.intensity, config.targets
   augmentation, model = config.augmentation, config.model
   optimizer, training = config.optimizer, config.training
@@ -197,6 +205,6 @@ def _ranges(config: Config) -> list[tuple[str, float, float, float]]:
     ('decoding.depth', config.decoding.depth, 0, 1),
     ('decoding.confidence', config.decoding.confidence, -1, 1),
     ('decoding.min_area', config.decoding.min_area, -1, math.inf),
-    # As derived, at most the largest gap at the lowest `data.resample`.
+    # When derived, it is at most the largest gap over the smallest `resample`.
     ('decoding.rim', config.decoding.rim, -1, 320),
   ]

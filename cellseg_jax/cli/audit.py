@@ -1,4 +1,4 @@
-"""`cellseg audit`: labels that are likely wrong, and what to label next."""
+"""`cellseg audit`: finds labels likely to be wrong, and what to label next."""
 
 from collections.abc import Sequence
 import pathlib

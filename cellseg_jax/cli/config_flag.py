@@ -1,9 +1,9 @@
-"""Command-line flags of a training run, as a `Config`.
+"""Parsing of the command-line flags of a training run into a `Config`.
 
 `ml_collections.config_flags` reads `--config=FILE` and `--config.part.field`.
-What it lacks is added here: an unknown field is refused with the fields there
-are, a frozen configuration is set through a draft, and a configuration may be
-named instead of given by its file.
+This module adds what it lacks: unknown fields are refused with a list of the
+existing ones, a frozen configuration can be set through a mutable draft, and a
+configuration can be given by name instead of by file.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,14 +35,15 @@ several processes is told of the others by --coordinator_address=HOST:PORT
 
 
 class Flags(NamedTuple):
-  """What the flags of a training run say.
+  """The parsed flags of a training run.
 
   Attributes:
-    config: The configuration; validated for one process.
+    config: The configuration; validated here only for a single process.
     workdir: The folder of the run.
     replay_step: The update to show instead of training; None trains.
-    processes: Address of the first process, how many there are and which this
-      is; () for one process, Nones where the cluster is to be asked.
+    processes: Address of the first process, number of processes and index of
+      this one; () for a single process, three None if the cluster's scheduler
+      is to be asked.
   """
 
   config: Config
@@ -52,9 +53,9 @@ class Flags(NamedTuple):
 
 
 class _DraftParser(ConfigFileFlagParser):
-  """Reads a `Config` and returns it as a `ConfigDict`, whose fields are set.
+  """Parser of `--config`: returns a `Config` as a mutable `ConfigDict`.
 
-  Its errors do not name the flag and its value: absl does.
+  Its errors do not name the flag and its value, as absl adds both.
   """
 
   def parse(self, path: str) -> config_dict.ConfigDict:
@@ -63,10 +64,10 @@ class _DraftParser(ConfigFileFlagParser):
 
 
 def _experiment(path: str) -> Config:
-  """Returns the experiment of that name, file, or file and variant.
+  """Returns the experiment with a name, of a file, or a variant of a file.
 
   Raises:
-    ConfigError: There is none.
+    ConfigError: There is no such experiment, or it fails or is no `Config`.
   """
   config = EXPERIMENTS[path]() if path in EXPERIMENTS else _read(path)
   if not isinstance(config, Config):
@@ -78,21 +79,22 @@ def _experiment(path: str) -> Config:
 
 
 def _split(path: str) -> tuple[str, str]:
-  """Splits `FILE:VARIANT` into the file and the variant, which may be ''."""
+  """Splits `FILE:VARIANT` into file and variant, which is '' if not given."""
   file, _, variant = path.partition(':')
   return file, variant
 
 
 def _read(path: str) -> object:
-  """Runs `get_config` of an experiment's file.
+  """Runs `get_config` of an experiment file.
 
-  Not by `ConfigFileFlagParser`, whose errors hold a traceback and no cause.
+  `ConfigFileFlagParser` does the same, but its errors hold a traceback and no
+  cause.
 
   Args:
     path: `FILE` or `FILE:VARIANT`.
 
   Raises:
-    ConfigError: There is no such file, or it fails.
+    ConfigError: There is no such file, it has no `get_config`, or that fails.
   """
   file, variant = _split(path)
   if not pathlib.Path(file).is_file():
@@ -113,15 +115,16 @@ def _read(path: str) -> object:
 
 
 def parse(argv: Sequence[str], default: str) -> Flags:
-  """Reads the flags of a training run.
+  """Parses the flags of a training run.
 
   Args:
     argv: The program's name, then its arguments.
-    default: The experiment without `--config`: a file or a name.
+    default: Name or file of the experiment if `--config` is not given.
 
   Raises:
-    ConfigError: A field is unknown, of another type, or impossible.
-    flags.Error: Another flag is.
+    ConfigError: A field of the configuration is unknown, of the wrong type or
+      impossible, or the arguments do not fit together.
+    flags.Error: Another flag is unknown or has an impossible value.
   """
   values = flags.FlagValues()
   workdir = flags.DEFINE_string(
@@ -140,7 +143,9 @@ def parse(argv: Sequence[str], default: str) -> Flags:
   processes = _define_processes(values)
   config, name = parse_config(argv, default, values)
   several = processes()
-  if not several:  # Else all must hear of it; training checks when they met.
+  # With several processes all must learn of a fault: training validates the
+  # configuration once they are connected.
+  if not several:
     validate(config)
   folder = pathlib.Path(workdir.value or f'runs/{name}')
   return Flags(config, folder, replay_step.value, several)
@@ -149,18 +154,20 @@ def parse(argv: Sequence[str], default: str) -> Flags:
 def parse_config(
   argv: Sequence[str], default: str, values: flags.FlagValues
 ) -> tuple[Config, str]:
-  """Reads `--config`, `--config.PART.FIELD` and the flags of a command.
+  """Parses `--config`, `--config.PART.FIELD` and the flags of a command.
 
   Args:
     argv: The program's name, then its arguments.
-    default: The experiment without `--config`: a file or a name.
-    values: Holds the command's other flags; they are parsed.
+    default: Name or file of the experiment if `--config` is not given.
+    values: The other flags of the command, which are parsed too.
 
   Returns:
     The configuration, not validated, and the name of the experiment.
 
   Raises:
-    ConfigError, flags.Error: As `parse`.
+    ConfigError: A field of the configuration is unknown or of the wrong type,
+      a flag has an impossible value, or there is an argument without '--'.
+    flags.Error: Another flag is unknown.
   """
   argv = list(argv)
   _check_fields(argv)
@@ -190,10 +197,10 @@ def parse_config(
 def _define_processes(
   values: flags.FlagValues,
 ) -> Callable[[], tuple[Any, ...]]:
-  """Defines the flags of several processes.
+  """Defines the flags for runs of several processes.
 
   Returns:
-    What gives `Flags.processes` once the flags are parsed.
+    A function that returns `Flags.processes` once the flags are parsed.
   """
   distributed = flags.DEFINE_bool(
     'distributed',
@@ -227,17 +234,18 @@ def _define_processes(
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:
-  """Whether a flag asks what flags there are."""
+  """Returns whether a flag asks for help."""
   return bool({'--help', '-h', '--helpfull'} & set(argv[1:]))
 
 
 def show_help(argv: Sequence[str], default: str, usage: str) -> None:
-  """Prints how a command is used, and all fields of the experiment named.
+  """Prints the usage of a command and all fields of the named experiment.
 
   Args:
-    argv: The program's name, then its arguments; of these `--config` is read.
-    default: The experiment without `--config`: a file or a name.
-    usage: What follows the program's name.
+    argv: The program's name, then its arguments, of which only `--config` is
+      read.
+    default: Name or file of the experiment if `--config` is not given.
+    usage: Text after the program's name.
 
   Raises:
     ConfigError: There is no such experiment.
@@ -256,12 +264,12 @@ def show_help(argv: Sequence[str], default: str, usage: str) -> None:
   ]
   try:
     print('\n'.join(lines), flush=True)
-  except BrokenPipeError:  # `--help | head`: enough was read.
+  except BrokenPipeError:  # `--help | head` has read enough.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_fields(argv: Sequence[str]) -> None:
-  """Refuses `--config.x` for an x that is no field."""
+  """Refuses `--config.PART.FIELD` for a part or field that does not exist."""
   known = serialization.to_dict(Config())
   for argument in argv[1:]:
     match = re.match(r'--?(?:no)?config\.([^=]*)', argument)

@@ -1,4 +1,4 @@
-"""`cellseg cross-validate`: each image scored by a model of the others."""
+"""`cellseg cross-validate`: scores images by models trained on the others."""
 
 from collections.abc import Sequence
 import pathlib

@@ -1,4 +1,4 @@
-"""`cellseg doctor`: what this machine has, and whether it works."""
+"""`cellseg doctor`: lists what the machine has and tests that it works."""
 
 import argparse
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from packaging.specifiers import SpecifierSet
 from cellseg_jax import cache, environment
 from cellseg_jax.cli import process
 
-# Free bytes below which a run is likely to end early.
+# Free disk space, in bytes, below which a run is likely to fail.
 LEAST_DISK = 2**30
 _GIB = 2**30
 
 
 class Finding(NamedTuple):
-  """A line of what is found.
+  """One line of the output.
 
   Attributes:
-    subject: What was looked at.
-    text: What is there.
-    problem: What is broken and what to do; '' where nothing is.
+    subject: What was examined.
+    text: What was found.
+    problem: What is broken and what to do; '' if nothing is.
   """
 
   subject: str
@@ -35,10 +35,10 @@ class Finding(NamedTuple):
 
 
 def run(arguments: argparse.Namespace) -> int:
-  """Prints what is found, line by line, then what is broken.
+  """Prints what was found, line by line, then what is broken.
 
   Returns:
-    0; 1 where something is broken.
+    The exit code, which is 0, or 1 if something is broken.
   """
   del arguments  # There are none.
   process.prepare()
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _findings() -> Iterator[Finding]:
-  """Looks at one thing after another; what takes long comes last."""
+  """Yields the findings one by one, the slowest last."""
   yield _versions()
   yield _memory()
   yield _devices()
@@ -92,14 +92,14 @@ def _memory() -> Finding:
 def _devices() -> Finding:
   try:
     devices = environment.devices()
-  except RuntimeError as error:  # JAX_PLATFORMS names what there is not.
+  except RuntimeError as error:  # JAX_PLATFORMS names a missing platform.
     reason = ' '.join(str(error).split())
     return Finding('devices', 'none', f'JAX finds no device: {reason}')
   return Finding('devices', ', '.join(devices))
 
 
 def _cuda() -> Finding:
-  """Says whether CUDA is used, or why not."""
+  """Finds whether CUDA is used, and if not, why."""
   driver = _driver()
   if not driver:
     return Finding(
@@ -135,7 +135,7 @@ def _cuda() -> Finding:
 
 
 def _driver() -> str:
-  """Returns what the NVIDIA driver says of its GPUs; '' without one."""
+  """Returns the NVIDIA driver's description of its GPUs; '' if none."""
   query = '--query-gpu=name,driver_version,memory.free,memory.total'
   try:
     result = subprocess.run(
@@ -175,7 +175,7 @@ def _compiled() -> Finding:
 
 
 def _disks() -> Iterator[Finding]:
-  """Looks at the disks of this folder, the cache and temporary files."""
+  """Yields the free space at this folder, the cache and temporary files."""
   for name, folder in (
     ('here', pathlib.Path.cwd()),
     ('cache', cache.user_cache()),
@@ -194,12 +194,12 @@ def _disks() -> Iterator[Finding]:
 
 
 def _self_test() -> Finding:
-  # Imported late: where a package is broken, that is told line by line.
+  # Imported late, so that a broken package does not prevent the other findings.
   try:
     from cellseg_jax.training import self_test
 
     found = self_test.self_test()
-  except Exception as error:  # Whatever it is, this machine cannot train.
+  except Exception as error:  # Any error means that this machine cannot train.
     reason = ' '.join(str(error).split())
     return Finding('self-test', 'failed', f'{type(error).__name__}: {reason}')
   return Finding(

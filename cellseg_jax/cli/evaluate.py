@@ -1,4 +1,4 @@
-"""`cellseg evaluate`: predicted label images against true ones."""
+"""`cellseg evaluate`: compares predicted label images with true ones."""
 
 import argparse
 import json
@@ -8,12 +8,12 @@ from typing import Any
 
 from cellseg_jax.cli.segment_options import positive
 
-# Of the many metrics, those printed; --json has them all.
+# IoU thresholds at which metrics are printed; --json has all thresholds.
 IOU_PRINTED = ('0.5', '0.7', '0.8', '0.9')
 
 
 class PairingError(ValueError):
-  """The two folders do not hold label images of the same names."""
+  """The label images of two folders do not fit each other."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,13 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-  """Prints the metrics, per image and pooled; draws the errors.
+  """Prints the metrics, per image and pooled, and draws the errors.
 
   Args:
-    arguments: As declared by `add_arguments`.
+    arguments: The arguments that `add_arguments` declares.
 
   Returns:
-    0; 2 where the folders do not fit each other or a file is faulty.
+    The exit code, which is 0, or 2 if the folders do not fit each other or a
+    file is faulty.
   """
   from cellseg_jax.images.formats import ImageFileError
 
@@ -70,8 +71,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
-  """Compares two folders; returns `pooled` and `images` (by name)."""
-  # Imported late: `cellseg --help` does not wait for it.
+  """Compares the label images of two folders.
+
+  Args:
+    arguments: The arguments that `add_arguments` declares.
+
+  Returns:
+    `pooled`, the metrics of all images together, and `images`, those of each
+    image by name.
+
+  Raises:
+    PairingError: The label images of the folders do not fit each other.
+    ImageFileError, ValueError, OSError: A file cannot be read or written.
+  """
+  # Imported late, so that `cellseg --help` does not wait for it.
   from cellseg_jax.atomic import replacing
   from cellseg_jax.evaluation import scores
   from cellseg_jax.evaluation.error_pictures import COLOURS, draw_errors
@@ -83,7 +96,7 @@ def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
   pairs = pair_by_name(
     pathlib.Path(arguments.labels), pathlib.Path(arguments.predictions)
   )
-  # In what others send, errors/ may be a link.
+  # In a folder from somebody else, errors/ may be a link that leads elsewhere.
   root, place = arguments.pictures or arguments.predictions, pathlib.Path()
   if not arguments.pictures:
     place = pathlib.Path('errors')
@@ -127,11 +140,11 @@ def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
 def pair_by_name(
   labels: pathlib.Path, predictions: pathlib.Path
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
-  """Pairs the label images of two folders by their names without suffix.
+  """Pairs the label images of two folders by file name without suffix.
 
   Raises:
-    ImageFileError: A folder is not there.
-    PairingError: A true label image has no prediction, or there is none.
+    ImageFileError: A folder does not exist.
+    PairingError: There is no true label image, or one has no prediction.
   """
   from cellseg_jax.images import formats
 

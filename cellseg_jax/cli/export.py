@@ -1,4 +1,4 @@
-"""`cellseg export`: a model as a file that runs without this package."""
+"""`cellseg export`: writes a model as a file that runs without this package."""
 
 import argparse
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from cellseg_jax.cli import process
 if TYPE_CHECKING:
   from cellseg_jax.inference.predict import Model
 
-# What each package of the extra is imported as.
+# Import names of the packages of the extra `[export]`.
 _EXTRA = ('bioimageio', 'jax2onnx', 'loguru', 'onnx', 'onnxruntime')
 
 
@@ -48,17 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-  """Writes the file; prints how well it agrees with the model.
+  """Writes the file and prints how well it agrees with the model.
 
   Args:
-    arguments: As declared by `add_arguments`.
+    arguments: The arguments that `add_arguments` declares.
 
   Returns:
-    0; 1 where the file does not agree with the model; 2 where it could not be
-    made.
+    The exit code, which is 0; 1 if the file does not agree with the model; 2 if
+    it cannot be written.
   """
   process.prepare()
-  # Imported late: `cellseg --help` does not wait for JAX.
+  # Imported late, so that `cellseg --help` does not wait for JAX.
   from cellseg_jax.export.agreement import AgreementError
   from cellseg_jax.inference.ensemble import ensemble
   from cellseg_jax.inference.load import load_model
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_out(out: pathlib.Path, kind: str) -> None:
-  """Refuses what would fail only after minutes."""
+  """Refuses output paths that would otherwise fail only after minutes."""
   if not out.parent.is_dir():
     raise FileNotFoundError(f'{out.parent}: there is no such folder')
   if out.is_dir():

@@ -1,4 +1,4 @@
-"""`cellseg learning-curve`: score against the number of training images."""
+"""`cellseg learning-curve`: scores by the number of training images."""
 
 from collections.abc import Sequence
 import pathlib
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _numbers(values: Sequence[str] | None) -> list[int]:
-  """Reads --images; increasing."""
+  """Parses `--images`; returns the distinct numbers in increasing order."""
   numbers = {int(v) if v.isdecimal() else 0 for v in values or ()}
   if not numbers or 0 in numbers:
     raise ConfigError(

@@ -1,4 +1,4 @@
-"""The `cellseg` command."""
+"""The `cellseg` command: dispatches to its sub-commands."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ from cellseg_jax.cli import (
   train,
 )
 
-# Their flags are absl's, which argparse would not understand.
+# Sub-commands that parse their flags with absl, which argparse cannot.
 _TRAINING = {
   'train': (train.main, 'train a model'),
   'cross-validate': (

@@ -1,6 +1,6 @@
-"""How a program's process is set up: its memory, its compiled programs.
+"""Process-wide settings: memory allocation, compilation cache, determinism.
 
-For programs and not for libraries: both hold for the whole process.
+Called by the commands and never on import, as they hold for the whole process.
 """
 
 import ctypes
@@ -15,17 +15,20 @@ from cellseg_jax.environment import cores
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
-# Of all compiled programs kept, in bytes; the least recently used go first.
+# Maximum size of the compilation cache, in bytes; the least recently used
+# programs are evicted first.
 CACHE_SIZE = 2**30
-# Programs that compile faster, in seconds, are not kept.
+# Minimum compilation time, in seconds, of programs that are cached.
 CACHED_FROM = 0.1
 
 
 def prepare(deterministic: bool = False) -> None:
-  """Sets up the process; before its first thread and first computation.
+  """Sets up the process.
+
+  Must be called before its first thread and its first computation.
 
   Args:
-    deterministic: Whether GPUs are to give the same bits every time.
+    deterministic: Whether GPUs must compute reproducibly, bit for bit.
   """
   keep_freed_blocks()
   keep_compiled_programs()
@@ -34,34 +37,36 @@ def prepare(deterministic: bool = False) -> None:
 
 
 def keep_freed_blocks() -> bool:
-  """Makes glibc keep freed memory for the next allocation.
+  """Makes glibc keep freed memory for later allocations.
 
-  By itself it returns large blocks to the system at once, and every training
-  step then touches the pages of its 400 MB anew: 96,000 page faults and 1.59 s
-  a step of the case study on one CPU core, instead of none and 1.07 s. For the
-  whole process, before its first thread.
+  By default it returns large blocks to the system at once, and every training
+  step has to fault in its 400 MB again: on one CPU core, a step of the case
+  study takes 96,000 page faults and 1.59 s instead of none and 1.07 s. The
+  setting holds for the whole process and must precede its first thread.
 
   Returns:
-    Whether the C library has these settings; others are left as they are.
+    Whether the settings were made; other C libraries do not have them.
   """
   try:
     mallopt = ctypes.CDLL(None).mallopt
   except (AttributeError, OSError, TypeError):  # musl, macOS, Windows.
     return False
-  # One arena: those of other threads are mapped block by block and cannot keep.
+  # A single arena: the arenas of other threads are mapped block by block and
+  # cannot keep freed memory.
   settings = ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1))
   return all([mallopt(name, value) == 1 for name, value in settings])
 
 
 def keep_compiled_programs() -> pathlib.Path | None:
-  """Makes JAX keep compiled programs for later processes.
+  """Makes JAX cache compiled programs on disk for later processes.
 
-  Where `JAX_COMPILATION_CACHE_DIR` is set, nothing is changed.
+  If `JAX_COMPILATION_CACHE_DIR` is set, nothing is changed.
 
   Returns:
     The folder, `~/.cache/cellseg_jax/compiled/HOST` (or below
-    `XDG_CACHE_HOME`); None where JAX was told another one, or where none can be
-    made there: then every process compiles anew.
+    `XDG_CACHE_HOME`). None if JAX already has a cache folder, or if this one
+    cannot be created or written to or belongs to another user; in these cases
+    nothing is changed, and without a cache folder every process compiles again.
   """
   import jax
 
@@ -69,7 +74,7 @@ def keep_compiled_programs() -> pathlib.Path | None:
     return None
   folder = user_cache() / 'compiled' / _host()
   try:
-    # The programs are executed: nobody else may write there.
+    # Cached programs are executed, so nobody else may write to the folder.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
   except OSError:
     return None
@@ -82,20 +87,20 @@ def keep_compiled_programs() -> pathlib.Path | None:
 
 
 def compute_the_same_bits() -> None:
-  """Makes XLA use deterministic operations on GPUs, and no autotuning."""
+  """Makes XLA use deterministic operations on GPUs, without autotuning."""
   from cellseg_jax.training.parallel import DETERMINISTIC
 
   told = os.environ.get('XLA_FLAGS', '').split()
   if DETERMINISTIC not in told:
-    # Of a flag that is there twice, XLA takes the last.
+    # If a flag is given twice, XLA takes the last one.
     os.environ['XLA_FLAGS'] = ' '.join([*told, DETERMINISTIC])
 
 
 def _host() -> str:
-  """Names what compiled code depends on and JAX's own key leaves out.
+  """Returns a name for the parts of the host that JAX's cache key leaves out.
 
-  The instructions of the processor (a home folder may be shared by several
-  machines) and the number of cores, for which XLA cuts loops into parts.
+  These are the instruction set of the processor, as a home folder may be shared
+  by several machines, and the number of cores, by which XLA splits loops.
   """
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()

@@ -1,4 +1,4 @@
-"""`cellseg report`: a page of a training run, or of segmented files."""
+"""`cellseg report`: writes a report on a training run or segmented files."""
 
 import argparse
 import pathlib
@@ -24,16 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-  """Writes the page and says where it is.
+  """Writes the page and prints its path.
 
   Args:
-    arguments: As declared by `add_arguments`.
+    arguments: The arguments that `add_arguments` declares.
 
   Returns:
-    0; 2 where there is nothing to report on, or the page cannot be written.
+    The exit code, which is 0, or 2 if there is nothing to report on or the page
+    cannot be written.
   """
   process.prepare()
-  # Imported late: `cellseg --help` does not wait for it.
+  # Imported late, so that `cellseg --help` does not wait for it.
   from cellseg_jax.report.predictions import report_predictions
   from cellseg_jax.report.run import report_run
 

@@ -1,4 +1,7 @@
-"""`cellseg segment`: image files to label images, tables and pictures."""
+"""`cellseg segment`: writes label images, tables and pictures of image files.
+
+This module runs the command; `segment_options` declares its arguments.
+"""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -16,18 +19,18 @@ if TYPE_CHECKING:
   from cellseg_jax.inference.files import Options
   from cellseg_jax.inference.predict import Model
 
-INTERRUPTED = 130  # As shells have it: 128 and the number of SIGINT.
+INTERRUPTED = 130  # Exit code, as in shells: 128 plus the number of SIGINT.
 
 
 def run(arguments: argparse.Namespace) -> int:
-  """Segments files; prints a line a file, and what failed at the end.
+  """Segments files; prints a line for each, and at the end those that failed.
 
   Args:
-    arguments: As declared by `segment_options.add_arguments`.
+    arguments: The arguments that `segment_options.add_arguments` declares.
 
   Returns:
-    0; 1 where a file failed; 2 where nothing could be begun; 130 where it was
-    interrupted.
+    The exit code, which is 0; 1 if a file failed or the run had to stop; 2 if
+    it could not begin; 130 if it was interrupted.
   """
   process.prepare()
   with contextlib.ExitStack() as stack:
@@ -35,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
-  """Does what `run` says; leaves the cluster to be closed to `stack`."""
-  # Imported late: `cellseg --help` does not wait for JAX.
+  """Does the work of `run`; the cluster is closed together with `stack`."""
+  # Imported late, so that `cellseg --help` does not wait for JAX.
   from cellseg_jax.cluster.connect import ClusterError
   from cellseg_jax.inference import batch, records
 
@@ -78,7 +81,7 @@ def _run(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
 
 
 def _cluster(address: str, stack: contextlib.ExitStack) -> 'Cluster | None':
-  """Connects to a cluster, and says where it can be watched; None without."""
+  """Connects to a cluster and prints its dashboard; None if not asked for."""
   if not address:
     return None
   from cellseg_jax.cluster import connect, tasks
@@ -91,7 +94,7 @@ def _cluster(address: str, stack: contextlib.ExitStack) -> 'Cluster | None':
 def _prepare(
   arguments: argparse.Namespace, out: pathlib.Path
 ) -> tuple['Model', 'Options', list['Job']]:
-  """Finds the files, loads the model and makes the folder of outputs."""
+  """Finds the files, loads the model and creates the output folder."""
   from cellseg_jax.inference import batch, inputs
   from cellseg_jax.inference.ensemble import ensemble
   from cellseg_jax.inference.load import load_model
@@ -124,11 +127,11 @@ def _segment(
   list_below: float,
   cluster: 'Cluster | None',
 ) -> list[str]:
-  """Prints what becomes of each file; returns those that failed."""
+  """Prints the outcome of each file; returns the files that failed."""
   from cellseg_jax.progress import progress_bar
 
   failed, pixels = [], 0
-  # Where the output is no terminal, a line a file is enough.
+  # In a log file, the line for each file is enough.
   with progress_bar(count, 'segmenting', 'files', lines=False) as bar:
     if cluster:
       cluster.watch = functools.partial(_show_tasks, bar)
@@ -157,7 +160,7 @@ def _segment(
 
 
 def _show_tasks(bar: Any, done: int, total: int) -> None:
-  """Shows how far the cluster is with the blocks of a large file."""
+  """Shows the progress of the cluster on the blocks of a large file."""
   bar.set_postfix_str(f'block {done} of {total or "?"}')
 
 

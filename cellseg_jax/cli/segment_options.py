@@ -1,4 +1,4 @@
-"""The options of `cellseg segment`, and what they stand for."""
+"""The command-line options of `cellseg segment`, and their conversion."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
   from cellseg_jax.inference.files import Options
 
-# Kept from the imports that take seconds, so that --help does not wait.
+# Repeated here, because importing them takes seconds for which --help would
+# have to wait.
 _RGB = ('luminance', 'mean', 'red', 'green', 'blue')
 _EXTRAS = ('overlay', 'probability', 'roi', 'geojson', 'coco')
 
@@ -141,10 +142,13 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
 
 
 def options(arguments: argparse.Namespace) -> 'Options':
-  """Returns `files.Options`.
+  """Converts parsed arguments to `files.Options`.
+
+  Args:
+    arguments: The arguments that `add_arguments` declares.
 
   Raises:
-    ValueError: A value is impossible.
+    ValueError: An argument has an impossible value.
   """
   from cellseg_jax.images.axes import check_axes
   from cellseg_jax.images.errors import MAX_PIXELS
@@ -186,7 +190,7 @@ def _share(text: str) -> float:
 
 
 def positive(text: str) -> int:
-  """Reads a number from 1 on, such as 2000000 or 2e6."""
+  """Parses a number of at least 1, such as 2000000 or 2e6."""
   value = int(float(text))
   if value < 1:
     raise argparse.ArgumentTypeError(f'must be at least 1, found {text}')

@@ -1,4 +1,7 @@
-"""What the commands that train several times share: flags and exit codes."""
+"""The common part of the commands that train several times.
+
+It parses their flags, runs a study and turns errors into exit codes.
+"""
 
 from collections.abc import Callable, Sequence
 import pathlib
@@ -11,7 +14,7 @@ from cellseg_jax.config import Config, ConfigError
 from cellseg_jax.validation import validate
 
 DEFAULT = 'cells'
-# The last part of every usage.
+# The last part of the usage of every study.
 CONFIG = """
 Takes the --config flags of cellseg train (default: cells). Each run lies in a
 folder of its own below --out; the same command goes on where it was stopped,
@@ -27,16 +30,18 @@ def main(
   values: flags.FlagValues,
   study: Callable[[Config, pathlib.Path], str],
 ) -> int:
-  """Runs a study and prints what it found.
+  """Runs a study and prints its summary.
 
   Args:
     argv: The program's name, then its flags.
     usage: What `--help` shows, without the fields of the configuration.
-    values: The flags of the command beside `--config` and `--out`.
-    study: From config and folder to text for people; its imports are late.
+    values: The flags of the command other than `--config` and `--out`.
+    study: Takes config and folder, runs the study and returns a summary as
+      text; it should import late.
 
   Returns:
-    Exit code, as `cellseg train` has them.
+    The exit code, which is 0; 2 for faulty flags or data; 3 if training could
+    not go on; 128 plus the number of a signal that asked it to end.
   """
   out = flags.DEFINE_string('out', None, 'Folder.', flag_values=values)
   try:
@@ -51,7 +56,7 @@ def main(
     print(f'error: {error}', file=sys.stderr)
     return 2
   process.prepare()
-  # Imported late: the flags are checked before the seconds this takes.
+  # Imported late: checking the flags need not wait the seconds this takes.
   from cellseg_jax.training import interrupts, loop, updates
 
   try:

@@ -1,4 +1,4 @@
-"""`cellseg train` and `run_train.py`: absl flags to a training run."""
+"""`cellseg train` and `run_train.py`: run a training as absl flags say."""
 
 from collections.abc import Sequence
 import sys
@@ -9,21 +9,24 @@ from absl import flags
 from cellseg_jax.cli import config_flag, process
 from cellseg_jax.config import ConfigError
 
-# The exit code where another process of the run is gone.
+# Exit code if another process of the run was lost.
 LOST = 4
 
 
 def main(argv: Sequence[str], default: str = 'quickstart') -> int:
-  """Trains, as the flags say.
+  """Trains a model, or replays an update, as the flags say.
+
+  In a run of several processes, a process that fails alone, while the others
+  wait for it, exits instead of returning.
 
   Args:
     argv: The program's name, then its flags.
-    default: The experiment without `--config`: a file or a name.
+    default: Name or file of the experiment if `--config` is not given.
 
   Returns:
-    0; or 2 for faulty flags or data, 3 where training could not go on, and 128
-    and the number of the signal where one asked it to end. Of several processes
-    one that the others wait for does not return, but ends.
+    The exit code, which is 0; 2 for faulty flags or data; 3 if training could
+    not go on; 128 plus the number of a signal that asked it to end; for a lost
+    process of several see `LOST`.
   """
   try:
     if config_flag.asks_for_help(argv):
@@ -34,11 +37,11 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
     print(f'error: {error}', file=sys.stderr)
     return 2
   process.prepare(config.training.deterministic)
-  # Imported late: the flags are checked before the seconds this takes.
+  # Imported late: checking the flags need not wait the seconds this takes.
   from cellseg_jax.report.run import write_report
   from cellseg_jax.training import interrupts, loop, parallel, replay, updates
 
-  # What all processes of a run raise at the same moment.
+  # Errors that all processes of a run raise at the same moment.
   together = parallel.Refused, updates.TrainingError, interrupts.Interrupted
   try:
     if processes:
@@ -56,12 +59,12 @@ def main(argv: Sequence[str], default: str = 'quickstart') -> int:
 
 
 def _explain(error: Exception, several: bool) -> int:
-  """Says what ended a run, for people, and returns the exit code.
+  """Prints why a run ended and returns the exit code.
 
   Args:
-    error: Raised by the run.
-    several: Whether this is one of several processes; else what is a fault of
-      the program is raised again.
+    error: The error that the run raised.
+    several: Whether this is one of several processes. If not, an error that is
+      neither the user's nor the training's is raised again.
   """
   import jax
 

@@ -1,1 +1,1 @@
-
+"""Labelled data sets: finding, checking, preparing and sampling images."""

@@ -1,1 +1,1 @@
-
+"""Metrics of segmentations, choice of decoder settings, and figures."""

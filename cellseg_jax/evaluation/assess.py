@@ -1,4 +1,8 @@
-"""A model's figures on the images it was trained on and chosen on."""
+"""Evaluation of a model on its training and validation images.
+
+Chooses the decoder's settings on the validation images, then computes the
+metrics of both splits.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,17 +21,17 @@ Images = Sequence[LabelledImage]
 def assess(
   model: Model, training: Images, validation: Images
 ) -> dict[str, Any]:
-  """Evaluates a model on both its splits.
+  """Evaluates a model on its training and validation images.
 
   Args:
-    model: Its own settings are not used.
+    model: The model; its own decoder settings are not used.
     training: Images that it was trained on.
-    validation: Images to choose the decoder's settings on, but for those that
-      the model's config gives.
+    validation: Images on which to choose the decoder settings that the model's
+      config leaves open.
 
   Returns:
-    `settings` as chosen, `trials` (the table of the search), and `validation`
-    and `training`, each as `evaluate` returns.
+    `settings`, the chosen ones; `trials`, the table of the search; `validation`
+    and `training`, the dictionaries that `evaluate` returns for the splits.
   """
   decoding = model.config.decoding
   maps = [maps_of(model, image) for image in validation]
@@ -46,13 +50,17 @@ def assess(
 
 
 def maps_of(model: Model, labelled: LabelledImage) -> Maps:
-  """Returns all maps of one image as host arrays."""
+  """Returns all predicted maps of one image as NumPy arrays."""
   maps = predict_maps(model, labelled.image)
   return {name: np.asarray(values) for name, values in maps.items()}
 
 
 def scalars(evaluation: dict[str, Any]) -> dict[str, float]:
-  """Returns the main figures of one split: ROC AUC, F1s, Dice."""
+  """Returns the main metrics of one split: ROC AUC, F1, mean F1 and Dice.
+
+  Args:
+    evaluation: The dictionary that `evaluate` returns.
+  """
   return {
     'roc_auc': evaluation['roc_auc'],
     'f1': evaluation['f1']['0.5'],

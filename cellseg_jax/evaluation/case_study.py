@@ -1,15 +1,15 @@
-"""What the 2018 case study reached, for comparison.
+"""ROC curves of the 2018 case study, for comparison in figures and reports.
 
 J. Levine, "Segmenting complex cells with CNNs" (2018), last figure: pixelwise
-ROC of one held-out image and of one training image of mouse embryonic stem
-cells. The points were digitised from the figure; the areas are true to 0.001.
+ROC of one held-out and one training image of mouse embryonic stem cells. The
+points were digitised from the figure; the areas are accurate to 0.001.
 """
 
 from typing import NamedTuple
 
 
 class Curve(NamedTuple):
-  """A ROC curve as far as it was digitised.
+  """Digitised points of a ROC curve, and its area.
 
   Attributes:
     auc: Area under the whole curve.

@@ -1,4 +1,4 @@
-"""Chooses a decoder's settings on labelled images."""
+"""Choice of a decoder's settings on labelled images."""
 
 from collections.abc import Callable, Iterable, Sequence
 import functools
@@ -19,12 +19,12 @@ from cellseg_jax.inference.decode import (
 
 
 class Trial(NamedTuple):
-  """A row of the search's table.
+  """Settings that were tried, and their scores.
 
   Attributes:
     settings: The decoder's settings by name.
-    f1: F1 at IoU 0.5, cells pooled.
-    mean_f1: Mean F1 over IoU 0.5 to 0.9.
+    f1: F1 at IoU 0.5, with the cells of all images pooled.
+    mean_f1: Mean F1 over IoU 0.5 to 0.9, likewise.
   """
 
   settings: dict[str, float]
@@ -37,22 +37,23 @@ def choose_settings(
   images: Sequence[LabelledImage],
   decoding: DecodingConfig,
 ) -> tuple[dict[str, float], list[Trial]]:
-  """Chooses the settings of the highest objective, cells pooled.
+  """Chooses the settings that maximise the objective on all cells together.
 
-  Settings are varied one at a time over their candidates, from the first of
-  each, until no single change improves; among equals the earlier candidate
-  stays.
+  This is a coordinate search: starting from the first candidate of each
+  setting, one setting at a time is varied over its candidates, until no single
+  change is an improvement. Of equal candidates the earlier one is chosen.
 
   Args:
     maps: The maps of every image by name, float (H, W), 0 to 1.
     images: The labelled images, in the same order.
-    decoding: The decoder, the objective, and settings that are fixed.
+    decoding: The decoder, the objective, and the fixed settings.
 
   Returns:
-    Settings by name, and a row for every combination that was tried.
+    Settings by name, and the trial of every combination that was evaluated.
 
   Raises:
-    ValueError: Numbers or shapes differ, or a map holds NaN.
+    ValueError: The numbers or shapes of maps and images differ, or a map holds
+      NaN.
   """
   check_pairs(maps, images)
 
@@ -70,26 +71,27 @@ def choose_on_others(
   images: Sequence[LabelledImage],
   decoding: DecodingConfig,
 ) -> list[dict[str, float]]:
-  """Chooses settings for each image on all of the others.
+  """Chooses settings for each image on all the other images.
 
-  So no image's own labels have a say in how it is decoded.
+  Thus the labels of an image do not influence how it is decoded.
 
   Args:
-    maps: As for `choose_settings`, of at least two images.
-    images: As for `choose_settings`.
-    decoding: As for `choose_settings`.
+    maps: The maps of at least two images by name, float (H, W), 0 to 1.
+    images: The labelled images, in the same order.
+    decoding: The decoder, the objective, and the fixed settings.
 
   Returns:
     Settings by name for each image.
 
   Raises:
-    ValueError: As `choose_settings`, or there is one image alone.
+    ValueError: The numbers or shapes of maps and images differ, a map holds
+      NaN, or there is only one image.
   """
   check_pairs(maps, images)
   if len(images) < 2:
     raise ValueError('settings cannot be chosen on the others of one image')
 
-  # Searches for different images try mostly the same settings.
+  # Searches for different images mostly try the same settings.
   @functools.cache
   def of_image(i: int, key: tuple) -> matching.MatchCounts:
     return match_decoded(maps[i], images[i], decoding, dict(key))
@@ -108,7 +110,7 @@ def choose_on_others(
 def _search(
   decoding: DecodingConfig, count: Callable[[Settings], matching.MatchCounts]
 ) -> tuple[dict[str, float], list[Trial]]:
-  """Searches as `choose_settings` says, from the counts of settings."""
+  """Does the search of `choose_settings`, given the counts of settings."""
   fixed = fixed_settings(decoding)
   candidates = {
     name: values

@@ -1,4 +1,7 @@
-"""Pictures of what is right and wrong in a label image."""
+"""Pictures of the errors in a predicted label image.
+
+Used by `cellseg evaluate` and the report.
+"""
 
 import numpy as np
 from scipy import ndimage
@@ -8,7 +11,7 @@ from cellseg_jax.evaluation.scores import find_errors
 from cellseg_jax.images.outlines import boundary
 from cellseg_jax.images.pictures import grey
 
-# Okabe & Ito's palette, told apart by colour-blind readers too.
+# Okabe & Ito's palette, which colour-blind readers can distinguish too.
 COLOURS = {
   'right': (0, 158, 115),
   'merged': (230, 159, 0),
@@ -18,7 +21,7 @@ COLOURS = {
   'inexact': (240, 228, 66),
 }
 
-# Kinds that are values of the predicted label image; the others of the true.
+# Kinds that are labels of the predicted image; the others are of the true one.
 OF_PREDICTED = ('right', 'extra')
 
 
@@ -26,12 +29,12 @@ def kinds(table: OverlapTable) -> dict[str, np.ndarray]:
   """Sorts cells into the kinds of `COLOURS`.
 
   Args:
-    table: Of true and predicted label images.
+    table: Overlaps of the true and the predicted label image.
 
   Returns:
-    Label values, increasing, by kind, later ones to be drawn over earlier.
-    Right are predicted cells of IoU above 0.5, and inexact the true cells that
-    have no such match and none of the other errors.
+    Labels by kind, increasing; later kinds are to be drawn over earlier ones.
+    'right' are predicted cells that match a true cell with an IoU above 0.5,
+    'inexact' true cells without such a match and without another error.
   """
   errors = find_errors(table)
   match = table.iou > 0.5
@@ -54,19 +57,19 @@ def kinds(table: OverlapTable) -> dict[str, np.ndarray]:
 def draw_errors(
   true: np.ndarray, predicted: np.ndarray, image: np.ndarray | None = None
 ) -> np.ndarray:
-  """Draws outlines of right, merged, split, missed and extra cells.
+  """Draws the outlines of right, merged, split, missed and extra cells.
 
   Args:
     true: Integer label image, (H, W). Its merged, split and missed cells are
-      outlined, and as inexact those that have no match above IoU 0.5 and none
-      of these errors.
-    predicted: Label image of the same shape. Its right cells, of IoU above
-      0.5, and its extra ones are outlined.
-    image: Intensities (H, W) or (H, W, C) to draw on, in any range; the mean
-      of its channels, each stretched, is shown; None is black.
+      outlined, and as inexact those without a match above IoU 0.5 and without
+      one of these errors.
+    predicted: Label image of the same shape. Its right cells, which match with
+      an IoU above 0.5, and its extra cells are outlined.
+    image: Intensities (H, W) or (H, W, C) to draw on, in any range; shown as
+      the mean of its stretched channels. None draws on black.
 
   Returns:
-    uint8 (H, W, 3), in the colours of `COLOURS`.
+    uint8 (H, W, 3), with outlines in the colours of `COLOURS`.
   """
   picture = np.zeros((*true.shape, 3), np.uint8)
   if image is not None:
@@ -74,7 +77,7 @@ def draw_errors(
   for name, values in kinds(overlap_table(true, predicted)).items():
     labels = predicted if name in OF_PREDICTED else true
     shown = np.where(np.isin(labels, values), labels, 0)
-    # Two pixels wide, to be seen when the picture is scaled down.
+    # Two pixels wide, to stay visible when the picture is scaled down.
     outline = ndimage.binary_dilation(boundary(shown)) & (shown > 0)
     picture[outline] = COLOURS[name]
   return picture

@@ -1,4 +1,4 @@
-"""The figures of merit of a model on labelled images."""
+"""Metrics of a model on labelled images, from its maps and decoded cells."""
 
 from collections.abc import Sequence
 import functools
@@ -21,34 +21,34 @@ def evaluate(
   decoding: DecodingConfig,
   settings: Settings,
 ) -> dict[str, Any]:
-  """Measures predicted maps, and the label images decoded from them.
+  """Evaluates predicted maps, and the label images decoded from them.
 
   Only valid pixels count. Pixels and cells are pooled over the images.
 
   Args:
     maps: The maps of every image by name, float (H, W), 0 to 1.
     images: The labelled images, in the same order.
-    decoding: How to decode; its own settings are not used.
+    decoding: How to decode; the settings in it are not used.
     settings: The decoder's settings by name.
 
   Returns:
-    Plain values, ready for JSON:
+    A dictionary of plain values, ready for JSON:
       roc_auc: Area under the pixelwise ROC.
       tpr_at_fpr: True positive rate at the false positive rates '0.01',
         '0.02', '0.05' and '0.1'.
-      roc_curve: The lists `fpr`, `tpr` and `thresholds`, up to 500 points;
-        `roc_from` makes a curve of them again.
+      roc_curve: The lists `fpr`, `tpr` and `thresholds`, up to 500 points, from
+        which `roc_from` restores a curve.
       f1: F1 of the cells at the IoU thresholds '0.5', '0.55', ... '0.95'.
       mean_f1: Mean F1 over the IoU thresholds 0.5 to 0.9.
       dice: Dice coefficient of the decoded cells' pixels.
-      settings: As given.
-      images: For each image its `name`, `roc_auc` (None where all its pixels
+      settings: The given settings.
+      images: For each image its `name`, `roc_auc` (None if all its pixels
         are of one class), `f1` at IoU 0.5, `true_cells` and
         `predicted_cells`.
 
   Raises:
-    ValueError: Numbers or shapes differ, a probability is NaN, or all pixels
-      of all images are of one class.
+    ValueError: The numbers or shapes of maps and images differ, a map holds
+      NaN, or all pixels of all images are of one class.
   """
   check_pairs(maps, images)
   counts = [
@@ -70,7 +70,7 @@ def evaluate(
 
 
 def roc_from(evaluation: dict[str, Any]) -> roc_lib.Roc:
-  """Returns the ROC curve, thinned, that an `evaluate` result holds."""
+  """Returns the thinned ROC curve that a result of `evaluate` holds."""
   curve = evaluation['roc_curve']
   return roc_lib.Roc(
     auc=evaluation['roc_auc'],
@@ -79,10 +79,11 @@ def roc_from(evaluation: dict[str, Any]) -> roc_lib.Roc:
 
 
 def check_pairs(maps: Sequence[Maps], images: Sequence[LabelledImage]) -> None:
-  """Refuses maps that are not those of the images.
+  """Refuses maps that do not fit the images.
 
   Raises:
-    ValueError: Numbers or shapes differ, or there is no image.
+    ValueError: The numbers or shapes of maps and images differ, or there is no
+      image.
   """
   if len(maps) != len(images) or not images:
     raise ValueError(
@@ -126,7 +127,7 @@ def match_decoded(
   decoding: DecodingConfig,
   settings: Settings,
 ) -> matching.MatchCounts:
-  """Decodes the maps of one image and compares the cells with its labels."""
+  """Decodes the maps of one image and matches the cells with its labels."""
   predicted = decode.decode(maps, decoding, settings)
   return matching.match(image.labels, predicted, image.valid)
 

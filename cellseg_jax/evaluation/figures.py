@@ -1,4 +1,4 @@
-"""The case study's pictures, as PNG files."""
+"""Figures like those of the case study, as PNG files in a run's folder."""
 
 from collections.abc import Mapping
 import pathlib
@@ -20,17 +20,17 @@ _DPI = 150
 
 
 def training_image(path: str | pathlib.Path, labelled: LabelledImage) -> None:
-  """Draws a training image, its cell mask and its cells' edges.
+  """Draws a training image, its cell mask and the edges of its cells.
 
   Args:
-    path: PNG to write.
-    labelled: Any labelled image. Touching cells are drawn with a gap of one
-      pixel each between them.
+    path: PNG file to write.
+    labelled: The image. In the mask, touching cells each lose one pixel where
+      they meet.
   """
   labels = labelled.labels
   edges = find_boundaries(labels, mode='inner')
   between = edges & ~find_boundaries(labels > 0, mode='inner')
-  # An outline of one pixel would vanish where the picture is scaled down.
+  # An outline of one pixel would vanish when the figure is scaled down.
   thickness = round(labels.shape[1] / (_PANEL * _DPI))
   edges = ndimage.maximum_filter(edges, max(thickness, 1))
   figure, axes = _panels(labels.shape, 1, 3)
@@ -47,14 +47,14 @@ def augmentation(
   target: np.ndarray,
   weight: np.ndarray,
 ) -> None:
-  """Draws an image beside one augmented crop and what is asked of it.
+  """Draws an image beside one augmented crop, its target and its weights.
 
   Args:
-    path: PNG to write.
+    path: PNG file to write.
     original: Intensities in any range, (H, W) or (H, W, C).
     crop: Augmented intensities, (S, S) or (S, S, C).
-    target: Target of the crop's pixels, (S, S); 1 is cell.
-    weight: Weight of the crop's pixels in the loss, (S, S), from 0.
+    target: Foreground target of the crop's pixels, (S, S); 1 is cell.
+    weight: Weight of the crop's pixels in the loss, (S, S), non-negative.
   """
   figure, axes = _panels(crop.shape, 1, 4)
   _show(axes[0], _shown(original), 'Original image')
@@ -72,12 +72,12 @@ def crops(
   targets: np.ndarray,
   weights: np.ndarray,
 ) -> None:
-  """Draws the crops of an update, a row each: pixels, targets, weights.
+  """Draws the crops of an update, one per row: pixels, targets, weights.
 
   Args:
-    path: PNG to write.
+    path: PNG file to write.
     images: Normalised intensities, (N, S, S, C).
-    targets: (N, S, S, M), 0 to 1; the foreground is drawn.
+    targets: (N, S, S, M), 0 to 1; the first, the foreground, is drawn.
     weights: (N, S, S), non-negative.
   """
   figure, axes = _panels(images.shape[1:3], len(images), 3)
@@ -91,14 +91,14 @@ def crops(
 
 
 def composite(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
-  """Colours an image by the probability of being cell.
+  """Colours an image by the foreground probability.
 
-  Colours run from blue (not cell) over green (undecided) to red (cell), as in
-  the case study (Levine 2018, "Segmentation results").
+  Colours run from blue (background) through green (undecided) to red (cell), as
+  in the case study (Levine 2018, "Segmentation results").
 
   Args:
-    image: Intensities in any range, (H, W) or (H, W, C); they set how bright
-      the colours are, a quarter at least.
+    image: Intensities in any range, (H, W) or (H, W, C); they set the
+      brightness of the colours, which is at least a quarter.
     probability: Float (H, W), 0 to 1.
 
   Returns:
@@ -107,7 +107,7 @@ def composite(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
   red = np.clip(2 * probability - 1, 0, 1)
   blue = np.clip(1 - 2 * probability, 0, 1)
   colour = np.stack((red, 1 - red - blue, blue), axis=-1)
-  # Mixed colours would be darker: brightness is to be the image's alone.
+  # Mixed colours would be darker, but brightness shall show the image alone.
   colour = colour / colour.max(axis=-1, keepdims=True)
   return colour * (0.25 + 0.75 * grey(image))[..., None]
 
@@ -115,10 +115,10 @@ def composite(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
 def prediction(
   path: str | pathlib.Path, image: np.ndarray, probability: np.ndarray
 ) -> None:
-  """Draws an image, its cell probabilities and the composite of both.
+  """Draws an image, its foreground probability and the composite of both.
 
   Args:
-    path: PNG to write.
+    path: PNG file to write.
     image: Intensities in any range, (H, W) or (H, W, C).
     probability: Float (H, W), 0 to 1.
   """
@@ -138,15 +138,15 @@ def segmentation(
   training_roc: Roc | None,
   validation_roc: Roc | None,
 ) -> None:
-  """Draws an image, its probabilities, its label mask and the ROC curves.
+  """Draws an image, its probability, its label image and the ROC curves.
 
   Args:
-    path: PNG to write.
+    path: PNG file to write.
     image: Intensities in any range, (H, W) or (H, W, C).
-    probability: Float (H, W), 0 to 1.
-    labels: The cells decoded from it, integer (H, W); 0 is background.
-    training_roc: Curve of the training images; None draws none.
-    validation_roc: Curve of the validation images; None draws none.
+    probability: Foreground probability, float (H, W), 0 to 1.
+    labels: The decoded cells, integer (H, W); 0 is background.
+    training_roc: ROC curve of the training images; None draws none.
+    validation_roc: ROC curve of the validation images; None draws none.
   """
   figure, axes = _panels(image.shape[:2], 2, 2)
   _show(axes[0], _shown(image), 'Image')
@@ -159,7 +159,7 @@ def segmentation(
 
 
 def _shown(image: np.ndarray) -> np.ndarray:
-  """Three channels as red, green and blue; any other number as grey."""
+  """Returns three channels as red, green and blue, others as grey."""
   if image.ndim == 3 and image.shape[2] == 3:
     return np.stack([grey(image[..., c]) for c in range(3)], axis=-1)
   return grey(image)
@@ -168,7 +168,7 @@ def _shown(image: np.ndarray) -> np.ndarray:
 def _panels(
   shape: tuple[int, ...], rows: int, columns: int
 ) -> tuple[Figure, list[Axes]]:
-  """A figure of panels that suit an image (H, W)."""
+  """Returns a figure, and its panels in the aspect ratio of an image."""
   height = _PANEL * np.clip(shape[0] / shape[1], 0.7, 1.6) + 0.3
   size = _PANEL * columns, height * rows
   figure = Figure(figsize=size, dpi=_DPI, layout='compressed')
@@ -187,7 +187,7 @@ def _show_probability(axes: Axes, probability: np.ndarray) -> None:
 
 
 def _draw_roc(axes: Axes, curves: Mapping[str, Roc]) -> None:
-  """Draws the upper left part of the ROC, where the useful thresholds lie."""
+  """Draws the upper left part of the ROC, which has the useful thresholds."""
   for (name, roc), colour in zip(curves.items(), ('C0', 'C1'), strict=False):
     label = f'{name}, AUC {roc.auc:.3f}'
     axes.plot(thin(roc).fpr, thin(roc).tpr, color=colour, label=label)

@@ -1,4 +1,4 @@
-"""What a model makes of single labelled images, to be looked at."""
+"""Segmentation of single labelled images, for the pictures of the report."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -11,23 +11,24 @@ from cellseg_jax.inference.confidence import confidence
 from cellseg_jax.inference.decode import decode, Settings
 from cellseg_jax.inference.predict import Model
 
-# Images that are looked at, and their pixels in all: they are held together.
+# Limits on the number of images and on their pixels in total, as the results of
+# all images are in memory together.
 MOST_IMAGES = 12
 MOST_PIXELS = 2**24
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Look:
-  """An image, or the box of it that counts, with what was found.
+  """A labelled image and its segmentation, cropped to its valid pixels.
 
   Attributes:
-    name: The image's.
+    name: Name of the image.
     image: Intensities (H, W) or (H, W, C), as in the file.
-    valid: bool (H, W), the pixels that count; elsewhere there are no cells.
+    valid: bool (H, W), the pixels that count; elsewhere the label images are 0.
     true: The labels, int32 (H, W).
     found: The decoded cells, int32 (H, W).
-    confidence: Of each found cell by its value, from 0 to 1.
-    probability: Of being cell, float32 (H, W).
+    confidence: Confidence of each found cell by its label, 0 to 1.
+    probability: Foreground probability, float32 (H, W).
   """
 
   name: str
@@ -43,12 +44,12 @@ def look(model: Model, labelled: LabelledImage, settings: Settings) -> Look:
   """Segments a labelled image.
 
   Args:
-    model: Its own settings are not used.
-    labelled: The image; at least one pixel is valid.
-    settings: The decoder's, by name.
+    model: The model; its own decoder settings are not used.
+    labelled: The image; at least one pixel must be valid.
+    settings: The decoder's settings by name.
   """
-  # Settings are leaves of the model: with them, its program is another one
-  # than that of the evaluation.
+  # Settings are leaves of the model. Without them, the program that evaluation
+  # compiled is used again.
   maps = maps_of(model.replace(settings={}), labelled)
   found = decode(maps, model.config.decoding, settings)
   sure = confidence(found, maps)
@@ -66,7 +67,10 @@ def look(model: Model, labelled: LabelledImage, settings: Settings) -> Look:
 
 
 def chosen(images: Sequence[LabelledImage]) -> list[LabelledImage]:
-  """Chooses the images to look at: all, or some evenly spread over them."""
+  """Chooses images to show: all, or an evenly spread subset within limits.
+
+  Images without a valid pixel are left out.
+  """
   images = [image for image in images if image.valid.any()]
   largest = max((image.labels.size for image in images), default=1)
   most = min(MOST_IMAGES, max(1, MOST_PIXELS // largest))
@@ -76,7 +80,7 @@ def chosen(images: Sequence[LabelledImage]) -> list[LabelledImage]:
 
 
 def _box(valid: np.ndarray) -> tuple[slice, slice]:
-  """The smallest box of rows and columns that holds all that is valid."""
+  """Returns the bounding box of the valid pixels, as rows and columns."""
   rows = np.flatnonzero(valid.any(1))
   columns = np.flatnonzero(valid.any(0))
   return (

@@ -1,4 +1,7 @@
-"""Comparison of label images, cell by cell."""
+"""Matching of true and predicted cells in label images.
+
+The counts are the basis of F1, Dice and the other metrics.
+"""
 
 import dataclasses
 
@@ -9,16 +12,16 @@ IOU_THRESHOLDS = np.round(np.arange(0.5, 0.96, 0.05), 2)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OverlapTable:
-  """The pixels that true and predicted cells share, absent pairs left out.
+  """All pairs of a true and a predicted cell that overlap.
 
   Attributes:
-    true_labels: Values of the true cells, increasing, int64 (T,).
-    predicted_labels: Values of the predicted cells, increasing, int64 (P,).
+    true_labels: Labels of the true cells, increasing, int64 (T,).
+    predicted_labels: Labels of the predicted cells, increasing, int64 (P,).
     true_areas: Pixels of each true cell, int64 (T,).
     predicted_areas: Pixels of each predicted cell, int64 (P,).
-    true_index: Which true cell each overlapping pair has, int64 (K,).
-    predicted_index: Which predicted cell each pair has, int64 (K,).
-    shared: Pixels that each pair shares, int64 (K,), at least 1.
+    true_index: Index of the true cell of each pair, int64 (K,).
+    predicted_index: Index of the predicted cell of each pair, int64 (K,).
+    shared: Pixels that the cells of each pair share, int64 (K,), at least 1.
   """
 
   true_labels: np.ndarray
@@ -31,7 +34,7 @@ class OverlapTable:
 
   @property
   def iou(self) -> np.ndarray:
-    """Intersection over union of each pair, float64 (K,), above 0 to 1."""
+    """Intersection over union of each pair, float64 (K,), in (0, 1]."""
     areas = self.true_areas[self.true_index]
     areas = areas + self.predicted_areas[self.predicted_index]
     return self.shared / (areas - self.shared)
@@ -42,11 +45,12 @@ class MatchCounts:
   """Counts of one image or, added up, of several.
 
   Attributes:
-    matched: Pairs of IoU above each of `IOU_THRESHOLDS`, int64 (10,).
-    true_cells: True cells.
-    predicted_cells: Predicted cells.
-    shared_pixels: Pixels that are cell in both label images.
-    cell_pixels: Cell pixels of the one plus cell pixels of the other.
+    matched: Number of pairs with an IoU above each of `IOU_THRESHOLDS`, int64
+      (10,).
+    true_cells: Number of true cells.
+    predicted_cells: Number of predicted cells.
+    shared_pixels: Number of pixels that are cell in both label images.
+    cell_pixels: Cell pixels of both label images, added up.
   """
 
   matched: np.ndarray
@@ -64,15 +68,15 @@ class MatchCounts:
 
 
 def overlap_table(true: np.ndarray, predicted: np.ndarray) -> OverlapTable:
-  """Counts the pixels of every overlapping true and predicted cell.
+  """Counts the pixels that true and predicted cells share.
 
   Args:
-    true: Integer label image of any shape; 0 is background, other values are
-      cells, in any order and up to 2**32 - 1.
+    true: Integer label image of any shape; 0 is background, cells have labels
+      up to 2**32 - 1, which need not be consecutive.
     predicted: Label image of the same shape.
 
   Raises:
-    ValueError: The shapes differ, or values are not integers of that range.
+    ValueError: The shapes differ, or labels are not integers in that range.
   """
   if true.shape != predicted.shape:
     raise ValueError(
@@ -82,8 +86,8 @@ def overlap_table(true: np.ndarray, predicted: np.ndarray) -> OverlapTable:
   _check_values(true)
   _check_values(predicted)
   true, predicted = true.ravel(), predicted.ravel()
-  # Cells are runs of equal pixels: sorting the runs, not the pixels, is fast
-  # and does not depend on how large the label values are.
+  # Cells consist of runs of equal pixels. Sorting runs instead of pixels is
+  # fast, and its cost does not depend on how large the labels are.
   change = np.ones(true.shape, bool)
   change[1:] = (true[1:] != true[:-1]) | (predicted[1:] != predicted[:-1])
   start = np.flatnonzero(change)
@@ -121,7 +125,7 @@ def _check_values(labels: np.ndarray) -> None:
 def _areas(
   labels: np.ndarray, pixels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Distinct labels but 0 and the sums of their pixels."""
+  """Returns the distinct labels without 0, and the pixels of each."""
   cell = labels > 0
   distinct, index = np.unique(labels[cell], return_inverse=True)
   areas = np.bincount(index, pixels[cell], minlength=distinct.size)
@@ -135,21 +139,22 @@ def match(
 ) -> MatchCounts:
   """Counts the predicted cells that match a true one.
 
-  A pair matches at threshold t where its intersection over union is above t;
-  from 0.5 up, a cell can then match one other at most (Kirillov et al. 2019,
-  section 4.1).
+  A pair matches at threshold t if its intersection over union is above t. As
+  thresholds are at least 0.5, a cell matches at most one other (Kirillov et al.
+  2019, section 4.1).
 
   Args:
-    true_labels: Integer label image, (H, W); 0 is background. Values need not
-      be sequential.
+    true_labels: Integer label image, (H, W); 0 is background, labels need not
+      be consecutive.
     predicted_labels: Label image of the same shape.
     valid: bool (H, W): the pixels that count. None means all.
 
   Returns:
-    Counts that add up over images.
+    Counts, which add up over images.
 
   Raises:
-    ValueError: As `overlap_table`.
+    ValueError: The shapes differ, or labels are not integers from 0 to
+      2**32 - 1.
   """
   true, predicted = np.asarray(true_labels), np.asarray(predicted_labels)
   if valid is not None and not valid.all():
@@ -158,7 +163,7 @@ def match(
 
 
 def count_matches(table: OverlapTable) -> MatchCounts:
-  """Counts the pairs above each of `IOU_THRESHOLDS`, see `match`."""
+  """Counts the pairs with an IoU above each of `IOU_THRESHOLDS`."""
   return MatchCounts(
     matched=(table.iou[:, None] > IOU_THRESHOLDS).sum(0),
     true_cells=table.true_labels.size,
@@ -171,7 +176,7 @@ def count_matches(table: OverlapTable) -> MatchCounts:
 def f1(counts: MatchCounts) -> dict[float, float]:
   """Returns 2TP / (2TP + FP + FN) for each of `IOU_THRESHOLDS`.
 
-  It is 0 where there is no cell at all, neither true nor predicted.
+  It is 0 if there are neither true nor predicted cells.
   """
   cells = max(counts.true_cells + counts.predicted_cells, 1)
   values = 2 * counts.matched / cells

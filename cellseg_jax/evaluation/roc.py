@@ -1,4 +1,4 @@
-"""Exact pixelwise ROC (receiver operating characteristic)."""
+"""Exact pixelwise ROC (receiver operating characteristic) and its area."""
 
 import dataclasses
 
@@ -9,13 +9,13 @@ FALSE_POSITIVE_RATES = (0.01, 0.02, 0.05, 0.1)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Roc:
-  """A ROC curve, from nothing called cell to everything called cell.
+  """A ROC curve, from calling no pixel a cell to calling every pixel one.
 
   Attributes:
     fpr: False positive rate (K,), increasing from 0 to 1.
     tpr: True positive rate (K,), increasing from 0 to 1.
-    thresholds: Decreasing (K,); pixels of at least this score are called cell.
-      The first is the next number above every score.
+    thresholds: Decreasing (K,); pixels with at least this score are called
+      cell. The first is the smallest number above every score.
     auc: Area under the whole curve, 0 to 1.
   """
 
@@ -30,9 +30,9 @@ def roc_curve(
 ) -> Roc:
   """Computes the exact ROC curve and the area under it.
 
-  The area is the chance that a cell pixel scores above a background pixel,
-  ties counting half (Mann-Whitney; Fawcett 2006, section 7), which is the area
-  under the curve's straight segments. Images are pooled by concatenation.
+  The area is the probability that a cell pixel scores above a background pixel,
+  ties counting half (Mann-Whitney; Fawcett 2006, section 7). It equals the area
+  under the straight segments of the curve. To pool images, concatenate them.
 
   Args:
     scores: Floats of any shape; higher means cell.
@@ -40,7 +40,7 @@ def roc_curve(
     valid: bool, the same shape: the pixels that count. None means all.
 
   Returns:
-    The curve with a point for every distinct score.
+    The curve, with a point for every distinct score.
 
   Raises:
     ValueError: A score is NaN, or all pixels that count are of one class.
@@ -72,19 +72,19 @@ def roc_curve(
 
 
 def _count_below(ordered: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-  """Number of values below each of the decreasing thresholds, int64."""
-  # An ascending search keeps to the cache.
+  """Returns how many values are below each decreasing threshold, int64."""
+  # Searching in ascending order makes better use of the processor's cache.
   return np.searchsorted(ordered, thresholds[::-1])[::-1]
 
 
 def tpr_at_fpr(roc: Roc, fpr: float) -> float:
-  """Reads the true positive rate at a false positive rate off the curve.
+  """Returns the true positive rate at a false positive rate.
 
-  Between two points of the curve the rate is interpolated linearly; where the
-  curve is vertical it is the highest.
+  The rate is interpolated linearly between points of the curve; where the curve
+  is vertical, the highest value counts.
 
   Args:
-    roc: The curve; thinned, it answers to within its own spacing.
+    roc: The curve; if thinned, the result is as exact as its spacing.
     fpr: False positive rate, 0 to 1.
   """
   after = np.searchsorted(roc.fpr, fpr, side='right')
@@ -102,10 +102,10 @@ def thin(roc: Roc, points: int = 500) -> Roc:
 
   Args:
     roc: The exact curve.
-    points: Most points kept, at least 4.
+    points: Maximum number of points, at least 4.
 
   Returns:
-    A curve of points of `roc`, with its ends and its exact area.
+    A subset of the points of `roc`, including its ends, with its exact area.
   """
   if roc.fpr.size <= points:
     return roc

@@ -1,7 +1,7 @@
-"""All instance metrics of predicted label images, per image and pooled.
+"""Instance segmentation metrics of label images, per image and pooled.
 
-The counts behind the metrics add up over images, so that the pooled figures
-are those of all cells together and not means of ratios.
+The counts behind the metrics add up over images, so that pooled metrics are
+those of all cells together and not means of ratios.
 """
 
 from collections.abc import Sequence
@@ -16,26 +16,26 @@ from cellseg_jax.evaluation import matching
 from cellseg_jax.evaluation.matching import OverlapTable
 from cellseg_jax.images.outlines import boundary
 
-# Pixels by which a predicted boundary may miss the true one.
+# Distance, in pixels, by which a predicted boundary may miss the true one.
 BOUNDARY_TOLERANCE = 2
-# Share of a true cell that counts as a part of it, and least IoU of a cell
-# that is found at all.
+# Minimum share of a true cell that counts as a part of it, and minimum IoU at
+# which a cell counts as found at all.
 LEAST_PART, LEAST_IOU = 0.1, 0.1
-# Matula et al., PLoS ONE 2015, table 1: operations to mend a cell graph.
+# Matula et al., PLoS ONE 2015, table 1: costs of correcting a cell graph.
 SPLIT_COST, ADD_COST, DELETE_COST = 5, 10, 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Errors:
-  """Which cells are wrong, by label value, each increasing.
+  """Labels of the cells that are wrong, by kind of error, increasing.
 
   Attributes:
-    merged: True cells of which more than half lies in a predicted cell that
-      takes more than half of another true cell too.
-    split: True cells of which two or more predicted cells, each mostly inside
-      it, take at least a tenth of its area each.
-    missed: True cells without any overlap of IoU 0.1 or more.
-    extra: Predicted cells without any overlap of IoU 0.1 or more.
+    merged: True cells of which more than half is covered by a predicted cell
+      that also covers more than half of another true cell.
+    split: True cells that contain at least two predicted cells, each mostly
+      inside the true cell and covering at least a tenth of its area.
+    missed: True cells whose overlaps all have an IoU below 0.1.
+    extra: Predicted cells whose overlaps all have an IoU below 0.1.
   """
 
   merged: np.ndarray
@@ -46,20 +46,26 @@ class Errors:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Counts:
-  """What the metrics are made of; adds up over images.
+  """Counts from which the metrics are computed; they add up over images.
 
   Attributes:
     match: Matched pairs, cells and pixels.
-    iou_of_matched: Sum of the IoU of the pairs above 0.5.
+    iou_of_matched: Sum of the IoUs above 0.5.
     seg: Sum over true cells of the IoU with the predicted cell that covers
       more than half of it, if any.
-    uncovered: True cells of which no predicted cell covers more than half.
-    unused: Predicted cells that cover more than half of no true cell.
-    surplus: True cells so covered beyond the first, over predicted cells.
-    shared_in_pairs: Pixels shared by each true cell and its best match.
-    joined_in_pairs: Pixels of their unions, and of unmatched predicted cells.
-    near: Boundary pixels, predicted and true, near one of the other.
-    boundary: Boundary pixels, predicted and true.
+    uncovered: Number of true cells of which no predicted cell covers more than
+      half.
+    unused: Number of predicted cells that do not cover more than half of any
+      true cell.
+    surplus: Number of true cells covered by more than half, not counting the
+      first of each predicted cell.
+    shared_in_pairs: Pixels in the intersections of true cells with their best
+      match.
+    joined_in_pairs: Pixels in the unions of true cells with their best match,
+      plus those of predicted cells that are no best match.
+    near: Predicted boundary pixels near a true one, and true ones near a
+      predicted one, int64 (2,).
+    boundary: Predicted and true boundary pixels, int64 (2,).
     merged, split, missed, extra: Numbers of errors, see `Errors`.
   """
 
@@ -104,15 +110,16 @@ def count(true: np.ndarray, predicted: np.ndarray) -> Counts:
   """Compares two label images.
 
   Args:
-    true: Integer label image, (H, W); 0 is background. Values need not be
-      sequential.
+    true: Integer label image, (H, W); 0 is background, labels need not be
+      consecutive.
     predicted: Label image of the same shape.
 
   Returns:
-    Counts that add up over images.
+    Counts, which add up over images.
 
   Raises:
-    ValueError: The shapes differ, or values are not integers.
+    ValueError: The shapes differ, or labels are not integers from 0 to
+      2**32 - 1.
   """
   table = matching.overlap_table(true, predicted)
   errors = find_errors(table)
@@ -143,15 +150,15 @@ def pool(counts: Sequence[Counts]) -> Counts:
 
 
 def metrics(counts: Counts) -> dict[str, float | dict[str, float]]:
-  """Computes the metrics; a ratio without any cell is 0.
+  """Computes the metrics; ratios are 0 if there are no cells.
 
   Returns:
-    precision, recall, f1, ap: From IoU threshold ('0.5' to '0.95') to value;
-      ap is TP / (TP + FP + FN).
+    precision, recall, f1, ap: Value by IoU threshold ('0.5' to '0.95'); ap is
+      TP / (TP + FP + FN).
     mean_ap: Mean of ap over the ten thresholds.
     pq: Panoptic quality at IoU 0.5 (Kirillov et al., CVPR 2019).
-    seg, det: As the Cell Tracking Challenge's (Maska et al. 2014, Matula et
-      al. 2015).
+    seg, det: SEG and DET of the Cell Tracking Challenge (Maska et al. 2014,
+      Matula et al. 2015).
     aji: Aggregated Jaccard index (Kumar et al., IEEE TMI 2017).
     boundary_f1: F1 of boundary pixels within 2 pixels (Csurka et al., BMVC
       2013).
@@ -201,11 +208,11 @@ def _by_iou(values: np.ndarray) -> dict[str, float]:
 
 
 def _covers(table: OverlapTable) -> tuple[np.ndarray, np.ndarray]:
-  """Finds which predicted cells have more than half of which true ones.
+  """Finds the pairs in which more than half of the true cell is covered.
 
   Returns:
-    Whether each pair is such, bool (K,), and how many true cells each
-    predicted cell has so, int64 (P,).
+    Whether each pair is one, bool (K,), and how many true cells each predicted
+    cell covers in this way, int64 (P,).
   """
   covers = table.shared > 0.5 * table.true_areas[table.true_index]
   return covers, np.bincount(
@@ -214,7 +221,7 @@ def _covers(table: OverlapTable) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pairs_of_best_match(table: OverlapTable) -> tuple[int, int]:
-  """Pixels of the intersections and of the unions that make the AJI."""
+  """Returns the pixels of the intersections and unions behind the AJI."""
   order = np.lexsort((table.iou, table.true_index))
   last = np.append(np.diff(table.true_index[order]) > 0, True)[: order.size]
   best = order[last]
@@ -228,7 +235,11 @@ def _pairs_of_best_match(table: OverlapTable) -> tuple[int, int]:
 def _boundaries(
   true: np.ndarray, predicted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Boundary pixels near one of the other image, and all; int64 (2,) each."""
+  """Counts boundary pixels, of the predicted and of the true labels.
+
+  Returns:
+    Those near a boundary of the other image, and all; int64 (2,) each.
+  """
   outlines = [boundary(predicted), boundary(true)]
   near = []
   for mine, other in (outlines, outlines[::-1]):

@@ -1,1 +1,1 @@
-"""A model as a file that runs without this package."""
+"""Export of models to files that run without this package."""

@@ -1,4 +1,8 @@
-"""Whether an exported file computes what the model computes."""
+"""Checks that an exported file computes what the model computes.
+
+Every exporter runs its file on a simulated image before the file takes its
+place, and compares the result with that of the model.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,25 +17,25 @@ from cellseg_jax.evaluation import scores
 from cellseg_jax.images import normalize
 from cellseg_jax.inference.predict import maps_of_normalized, Model
 
-# Largest difference of a map's value, of 0 to 1, that is put down to another
-# order of additions.
+# Largest difference of map values (0 to 1) that a different order of additions
+# may explain.
 BOUND = 1e-4
-# Least F1 of labels at IoU 0.9 of a file that gives labels.
+# Minimum F1 of labels at IoU 0.9, for files that compute labels.
 LEAST_F1 = 0.99
-# Odd, and no multiple of the stride.
+# Odd sides, so that none is a multiple of the stride.
 SHAPE = (301, 333)
 IMAGE = f'simulated colony, {SHAPE[0]}x{SHAPE[1]}'
 
 
 class AgreementError(RuntimeError):
-  """An exported file computes something else than the model."""
+  """An exported file does not compute what the model computes."""
 
 
 def sample_image(model: Model) -> np.ndarray:
-  """Simulates the image that exported files are tried on.
+  """Simulates the image on which exported files are checked.
 
   Args:
-    model: Says how many channels C the image has, each another field.
+    model: Determines the number of channels C, each a different simulation.
 
   Returns:
     float32 (301, 333) for one channel, else (301, 333, C), in camera counts.
@@ -40,7 +44,7 @@ def sample_image(model: Model) -> np.ndarray:
   channels = []
   for seed in range(model.config.data.channels):
     image, labels = simulate_colony(seed)
-    # Around the cells: colonies do not fill the field.
+    # Cropped around the cells, since colonies do not fill the field.
     rows, columns = np.nonzero(labels)
     top = min(max(int(rows.mean()) - height // 2, 0), len(image) - height)
     left = min(max(int(columns.mean()) - width // 2, 0), len(image) - width)
@@ -50,14 +54,14 @@ def sample_image(model: Model) -> np.ndarray:
 
 
 def normalized_pixels(model: Model, image: np.ndarray) -> np.ndarray:
-  """Normalises an image as the model does, for what takes such pixels.
+  """Normalises an image as the model does, for files that take such pixels.
 
   Args:
-    model: Its channels C and percentiles.
+    model: Determines the number of channels C and the normalisation.
     image: Raw intensities, (H, W) for one channel, else (H, W, C).
 
   Returns:
-    float32 (1, C, H, W); percentiles of each channel are 0 and 1.
+    float32 (1, C, H, W), about 0 to 1.
   """
   channels = model.config.data.channels
   raw = jnp.asarray(image, jnp.float32).reshape(*image.shape[:2], channels)
@@ -66,10 +70,10 @@ def normalized_pixels(model: Model, image: np.ndarray) -> np.ndarray:
 
 
 def maps_of_pixels(model: Model, pixels: np.ndarray) -> dict[str, np.ndarray]:
-  """Computes what a file that takes normalised pixels should compute.
+  """Computes the model's maps of normalised pixels.
 
   Args:
-    model: As `load_model` or `ensemble` returns.
+    model: A model that `load_model` or `ensemble` returned.
     pixels: float32 (B, C, H, W), normalised.
 
   Returns:
@@ -83,11 +87,11 @@ def maps_of_pixels(model: Model, pixels: np.ndarray) -> dict[str, np.ndarray]:
 def worst_difference(
   ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
 ) -> float:
-  """Returns the largest absolute difference of any pixel of any map.
+  """Returns the largest absolute difference over all pixels of all maps.
 
   Args:
     ours: The model's maps by name.
-    theirs: The file's.
+    theirs: The file's maps by name.
 
   Raises:
     AgreementError: Names or shapes differ, or a value is NaN.
@@ -111,15 +115,15 @@ def worst_difference(
 
 
 def f1_of_labels(ours: np.ndarray, theirs: np.ndarray) -> float:
-  """Says how many cells of two label images are almost the same.
+  """Computes how many cells of two label images are almost the same.
 
   Args:
-    ours: int (B, H, W), the model's labels; 0 is background.
-    theirs: The file's, of the same shape.
+    ours: The model's labels, int (B, H, W); 0 is background.
+    theirs: The file's labels, of the same shape.
 
   Returns:
-    F1 at an intersection over union of 0.9, over all images; 1 where neither
-    has a cell.
+    F1 at an intersection over union of 0.9, over all images; 1 if neither has a
+    cell.
   """
   if not ours.any() and not theirs.any():
     return 1.0
@@ -129,14 +133,14 @@ def f1_of_labels(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def check(worst: float, bound: float = BOUND) -> None:
-  """Refuses a file that does not agree with its model.
+  """Refuses a file whose maps differ too much from the model's.
 
   Args:
-    worst: As `worst_difference` returns.
-    bound: The largest that is allowed.
+    worst: The difference that `worst_difference` returned.
+    bound: The largest allowed difference.
 
   Raises:
-    AgreementError: It is larger.
+    AgreementError: The difference is larger.
   """
   if worst > bound:
     raise AgreementError(
@@ -146,13 +150,13 @@ def check(worst: float, bound: float = BOUND) -> None:
 
 
 def check_labels(f1: float) -> None:
-  """Refuses a file whose labels are not the model's.
+  """Refuses a file whose labels differ too much from the model's.
 
   Args:
-    f1: As `f1_of_labels` returns.
+    f1: The F1 that `f1_of_labels` returned.
 
   Raises:
-    AgreementError: It is below `LEAST_F1`.
+    AgreementError: The F1 is below `LEAST_F1`.
   """
   if f1 < LEAST_F1:
     raise AgreementError(

@@ -1,7 +1,7 @@
-"""A model as a BioImage.IO package: a zip that its tools test and run.
+"""Export as a BioImage.IO package: a zip file for the tools of bioimage.io.
 
-What such a package holds: https://bioimage-io.github.io/spec-bioimage-io.
-Nothing here uses the network.
+The format is specified at https://bioimage-io.github.io/spec-bioimage-io.
+Nothing here accesses the internet.
 """
 
 from collections.abc import Iterator
@@ -25,23 +25,24 @@ from cellseg_jax.export.package_text import CITATIONS, documentation
 from cellseg_jax.images.formats import write_picture
 from cellseg_jax.inference.predict import Model
 
-_EPS = 1e-6  # Of scale_range.
-# The package's own test asks for the same; it needs a relative one too.
+_EPS = 1e-6  # Constant that `scale_range` adds to the range.
+# Tolerance of the package's own test: our bound, and a relative one, which the
+# format requires.
 _TOLERANCE = {'absolute_tolerance': agreement.BOUND, 'relative_tolerance': 1e-5}
 
 
 class PackageError(ValueError):
-  """BioImage.IO's description does not allow what was asked for."""
+  """The BioImage.IO format does not allow a given value."""
 
 
 class Found(NamedTuple):
-  """What running a package on a simulated raw image gave.
+  """Differences between package and model on a simulated raw image.
 
   Attributes:
-    worst: Largest difference of maps from the model's, for the pixels as the
-      package normalises them; within `agreement.BOUND`.
-    from_raw: The same from the model's for the raw pixels, as the model
-      normalises them; not bounded.
+    worst: Largest difference of the maps if the model gets the pixels as the
+      package normalises them; at most `agreement.BOUND`.
+    from_raw: Largest difference of the maps if the model gets the pixels as it
+      normalises them itself; not bounded.
   """
 
   worst: float
@@ -57,21 +58,22 @@ def export_bioimageio(
 ) -> Found:
   """Writes a BioImage.IO package with ONNX weights.
 
-  Before it takes its place, the package passes `bioimageio.core`'s own test and
-  is run by it on a simulated raw image.
+  Before the package takes its place, `bioimageio.core` tests it and runs it on
+  a simulated raw image.
 
   Args:
-    model: As `load_model` or `ensemble` returns.
-    path: The zip to write; an older one is replaced.
-    license: Of the weights, an identifier of spdx.org/licenses.
-    author: Who is named in the package.
+    model: A model that `load_model` or `ensemble` returned.
+    path: The zip file to write; an existing one is replaced.
+    license: Licence of the weights, an identifier of spdx.org/licenses.
+    author: Author named in the package.
 
   Returns:
     How well the package agrees with the model.
 
   Raises:
-    AgreementError: It does not, or the test fails; nothing is written.
-    PackageError: The licence or the author is none.
+    AgreementError: The package does not agree with the model, or its test
+      fails; nothing is written.
+    PackageError: The format does not allow the licence or the author.
     OSError: The file cannot be written.
   """
   image = agreement.sample_image(model)
@@ -106,10 +108,10 @@ def export_bioimageio(
 
 
 def run(path: pathlib.Path, raw: np.ndarray) -> dict[str, np.ndarray]:
-  """Runs a package by `bioimageio.core`, its preprocessing included.
+  """Runs a package with `bioimageio.core`, including its preprocessing.
 
   Args:
-    path: A zip that `export_bioimageio` wrote.
+    path: A zip file that `export_bioimageio` wrote.
     raw: float32 (B, C, H, W), raw intensities.
 
   Returns:
@@ -126,14 +128,14 @@ def run(path: pathlib.Path, raw: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def scale_range(model: Model, raw: np.ndarray) -> np.ndarray:
-  """Normalises as the package's preprocessing does.
+  """Normalises as the preprocessing of the package does.
 
   Args:
-    model: Says the percentiles.
+    model: Determines the percentiles.
     raw: float32 (B, C, H, W), raw intensities.
 
   Returns:
-    float32 (B, C, H, W).
+    Normalised intensities, float32 (B, C, H, W).
   """
   intensity = model.config.intensity
   percentiles = intensity.low_percentile, intensity.high_percentile
@@ -163,7 +165,7 @@ def _write_content(
 
 
 def _cover(raw: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-  """Draws image and foreground side by side, uint8 (S, 2 S)."""
+  """Draws image and foreground map side by side, uint8 (S, 2 S)."""
   side = min(raw.shape[2:])
   image = raw[0, 0, :side, :side]
   low, high = np.percentile(image, (1, 99.8))
@@ -175,7 +177,7 @@ def _cover(raw: np.ndarray, foreground: np.ndarray) -> np.ndarray:
 def _description(
   content: pathlib.Path, model: Model, license: str, author: str
 ) -> v0_5.ModelDescr:
-  """Describes the package in BioImage.IO's terms."""
+  """Returns the package's description in the BioImage.IO format."""
   intensity = model.config.intensity
   file = v0_5.FileDescr
   image = v0_5.InputTensorDescr(
@@ -252,7 +254,7 @@ def _channels(names: list[str]) -> v0_5.ChannelAxis:
 
 
 def _first_line(error: ValueError) -> str:
-  """Says in one line what pydantic says in many."""
+  """Returns an error of pydantic, which has many lines, in one line."""
   found: list[dict[str, Any]] = getattr(error, 'errors', list)()
   if not found or not found[0]['loc']:
     return str(error).partition('\n')[0]
@@ -262,7 +264,7 @@ def _first_line(error: ValueError) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Keeps the tools from logging and drawing bars."""
+  """Suppresses log messages, warnings and progress bars of bioimageio."""
   logger.disable('bioimageio')
   try:
     with (

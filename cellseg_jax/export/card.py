@@ -1,4 +1,8 @@
-"""What stands beside an exported file, for people and programs to read."""
+"""The card of an exported file: a description for people and programs.
+
+It is written as JSON and says what the file takes, returns, holds and leaves
+out.
+"""
 
 from importlib import metadata
 from typing import Any
@@ -6,7 +10,7 @@ from typing import Any
 from cellseg_jax.config import Config, map_names
 from cellseg_jax.inference.predict import Model
 
-# What each map is; where they come from says `images.targets`.
+# The meaning of each map; `images.targets` computes those of label images.
 MEANINGS = {
   'foreground': 'probability that the pixel is cell',
   'distance': 'distance to the outline, over its largest in the cell',
@@ -27,15 +31,16 @@ _PACKAGES = ('cellseg_jax', 'jax', 'flax', 'numpy')
 def describe(
   model: Model, packages: tuple[str, ...] = (), **more: Any
 ) -> dict[str, Any]:
-  """Describes a model that takes normalised pixels and returns maps.
+  """Describes an exported model that takes normalised pixels, returns maps.
 
   Args:
-    model: As `load_model` or `ensemble` returns.
-    packages: Distributions whose versions matter, beside the usual ones.
-    **more: Further entries; they come first.
+    model: A model that `load_model` or `ensemble` returned.
+    packages: Distributions whose versions to list, in addition to the usual
+      ones.
+    **more: Further entries, which come first.
 
   Returns:
-    What is to be written as JSON.
+    The card, to be written as JSON.
   """
   config = model.config
   return more | {
@@ -67,7 +72,7 @@ def describe(
 
 
 def _tensors(config: Config) -> dict[str, Any]:
-  """Describes input and outputs."""
+  """Describes the input and the outputs of the file."""
   return {
     'input': {
       'name': 'image',
@@ -90,7 +95,7 @@ def _tensors(config: Config) -> dict[str, Any]:
 
 
 def _extent(model: Model) -> dict[str, list[str]]:
-  """Says which of the steps from raw pixels to labels the file holds."""
+  """Lists the steps from raw pixels to labels that the file does and omits."""
   turns = 'on' if model.config.decoding.turns else 'off'
   return {
     'in_the_file': [

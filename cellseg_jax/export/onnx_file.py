@@ -1,4 +1,4 @@
-"""A model as an ONNX file with a JSON card beside it."""
+"""Export as an ONNX file with a JSON card beside it."""
 
 import json
 import pathlib
@@ -12,18 +12,19 @@ from cellseg_jax.inference.predict import Model
 def export_onnx(model: Model, path: pathlib.Path) -> float:
   """Writes the network as ONNX, and its card at `path` with '.json' appended.
 
-  Before they take their places, the file is run by ONNX Runtime on a simulated
-  image and compared with the model.
+  Before both take their places, ONNX Runtime runs the file on a simulated
+  image, and the maps are compared with those of the model.
 
   Args:
-    model: As `load_model` or `ensemble` returns.
-    path: The file to write; an older one is replaced.
+    model: A model that `load_model` or `ensemble` returned.
+    path: The file to write; an existing one is replaced.
 
   Returns:
-    The largest difference of a map's value that was found.
+    The largest difference between map values of the file and the model.
 
   Raises:
-    AgreementError: It is more than `agreement.BOUND`; nothing is written.
+    AgreementError: The maps have other names or shapes or hold NaN, or the
+      difference is more than `agreement.BOUND`; nothing is written.
     OSError: A file cannot be written.
   """
   card_path = path.with_name(f'{path.name}.json')

@@ -1,9 +1,9 @@
 """A model's network as an ONNX graph, from normalised pixels to named maps.
 
-jax2onnx translates the network itself. What depends on the image's size is
-written here in ONNX's own language, so that one file takes images of any size:
-resampling to the network's scale, mirroring to multiples of its stride, and
-back.
+jax2onnx translates the network itself. The steps that depend on the size of the
+image are written here in ONNX's text format, so that one file takes images of
+any size: resampling to the scale of the network, padding by mirroring to
+multiples of its stride, and the way back.
 """
 
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ from cellseg_jax.inference.predict import Model
 from cellseg_jax.model import fcn
 
 OPSET = 18
-IR_VERSION = 8  # The one of ONNX 1.13, whose opset is 18.
+IR_VERSION = 8  # That of ONNX 1.13, whose opset is 18.
 
-# Every image is B x C x Y x X outside, B x Y x X x C within the network.
+# Images are B x C x Y x X outside the network and B x Y x X x C inside it.
 _BEFORE = """
 zero = Constant <value_int: int = 0> ()
 one = Constant <value_int: int = 1> ()
@@ -44,7 +44,7 @@ full_y = Squeeze (full_y_1d)
 full_x = Squeeze (full_x_1d)
 """
 
-# Height and width times a factor, as `normalize.resampled_shape`.
+# Height and width times a factor, rounded as in `normalize.resampled_shape`.
 _SMALL = """
 scaled_{a} = Mul (full_{a}, above)
 raised_{a} = Add (scaled_{a}, nearly_half)
@@ -52,8 +52,9 @@ whole_{a} = Div (raised_{a}, below)
 small_{a} = Max (whole_{a}, one)
 """
 
-# Weights of every new pixel (row) for every old one: triangles, wide enough
-# not to alias, as `jax.image.resize`. ONNX's own Resize differs.
+# Weights of every new pixel (row) for every old one (column): triangles, wide
+# enough to prevent aliasing, as in `jax.image.resize`. ONNX's own Resize
+# differs.
 _WEIGHTS = """
 old_{w} = Cast <to: int = 1> ({old})
 new_{w} = Cast <to: int = 1> ({new})
@@ -84,7 +85,7 @@ wide_{new} = MatMul ({old}, turned_{new})
 {new} = MatMul ({weights_y}, wide_{new})
 """
 
-# Indices that go on, beyond the end, back from it: 'symmetric' padding.
+# Indices that turn back at the end of the image: 'symmetric' padding.
 _MIRROR = """
 more_{a} = Neg (small_{a})
 missing_{a} = Mod (more_{a}, stride)
@@ -129,17 +130,17 @@ maps = ReduceMean <keepdims: int = 0> (each, one_1d)
 
 
 def build(model: Model) -> onnx.ModelProto:
-  """Builds the graph of a model's network.
+  """Builds the ONNX graph of a model's network.
 
-  Its input is `image`, float32 (B, C, H, W): normalised pixels at the scale of
-  the image, of any number and size. Its outputs have the names of the maps,
-  float32 (B, 1, H, W), 0 to 1. Averaging over turns is left out.
+  The input is `image`, float32 (B, C, H, W): normalised pixels at the scale of
+  the image, with any B, H and W. The outputs have the names of the maps,
+  float32 (B, 1, H, W), 0 to 1. Averaging over turns is not included.
 
   Args:
-    model: As `load_model` or `ensemble` returns.
+    model: A model that `load_model` or `ensemble` returned.
 
   Returns:
-    A checked model of opset 18, weights inside.
+    A checked ONNX model of opset 18 that contains the weights.
   """
   network = _network(model)
   before, after = _surroundings(model)
@@ -171,7 +172,7 @@ def _parsed(signature: str, text: str) -> list[onnx.NodeProto]:
 
 
 def _surroundings(model: Model) -> tuple[str, str]:
-  """Writes what comes before and after the network."""
+  """Returns the nodes before and after the network, in ONNX's text format."""
   factor = model.config.data.resample
   names = map_names(model.config.model)
   before = _BEFORE.format(stride=STRIDE)
@@ -212,10 +213,10 @@ def _surroundings(model: Model) -> tuple[str, str]:
 
 
 def _network(model: Model) -> onnx.ModelProto:
-  """Translates the network: `blocks` to `logits`.
+  """Translates the network, with input `blocks` and output `logits`.
 
-  Blocks are (B, h, 32, w, 32, C). Sizes that are products of symbols and the
-  stride are what JAX can halve, double and compare.
+  Blocks are (B, h, 32, w, 32, C): sizes that are a symbol times the stride can
+  be halved, doubled and compared by JAX.
   """
   if model.members == 1:
     members = [model.variables]
@@ -246,7 +247,7 @@ def _network(model: Model) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _only_errors(name: str) -> Iterator[None]:
-  """Silences warnings: of plugins and shapes that are not used here."""
+  """Silences a logger's warnings about plugins and shapes not used here."""
   logger = logging.getLogger(name)
   level = logger.level
   logger.setLevel(logging.ERROR)

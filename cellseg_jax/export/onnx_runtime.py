@@ -1,4 +1,4 @@
-"""ONNX models, run."""
+"""Running of exported ONNX files, to compare them with their model."""
 
 import pathlib
 

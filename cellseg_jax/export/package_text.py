@@ -1,4 +1,4 @@
-"""What a BioImage.IO package says of itself."""
+"""Documentation and citations in a BioImage.IO package."""
 
 from collections.abc import Mapping
 import json
@@ -57,7 +57,7 @@ def documentation(card: Mapping[str, Any]) -> str:
   """Writes the documentation of a package.
 
   Args:
-    card: As `card.describe` returns.
+    card: The card that `card.describe` returned.
 
   Returns:
     Markdown.

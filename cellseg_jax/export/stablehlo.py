@@ -1,4 +1,4 @@
-"""A model as one StableHLO program, from raw pixels to labels."""
+"""Export as one StableHLO program, from raw pixels to labels."""
 
 import json
 import pathlib
@@ -28,8 +28,8 @@ COMPATIBILITY = (
   'the one that wrote it, counted by the dates of their jaxlib releases'
 )
 
-# What `Segmentation` holds, for a program that lacks this package: shape, and
-# what it means.
+# Shape and meaning of the fields of `Segmentation`, for programs that run
+# without this package.
 _OUTPUTS = {
   'labels': (('B', 'H', 'W'), '0 is background, 1 to count are the cells'),
   'count': (('B',), 'cells in the image'),
@@ -61,34 +61,35 @@ def export_stablehlo(
 ) -> float:
   """Writes a model as one StableHLO program, for CPUs and CUDA.
 
-  Weights, normalisation, resampling, decoding and filters are inside. The
-  program takes one argument, raw intensities as float32 (B, H, W), of a model
-  of C > 1 channels (B, H, W, C), with B, H and W of any size from 1, and
-  returns what `segment_with_scores` gives as a tuple, the labels first. It
-  needs JAX to run, and not this package:
+  Weights, normalisation, resampling, decoding and filters are included. The
+  program takes one argument: raw intensities, float32 (B, H, W), or (B, H, W,
+  C) for a model with C > 1 channels, with any B, H and W from 1 on. It returns
+  the fields of the `Segmentation` that `segment_with_scores` returns, as a
+  tuple with the labels first. It needs JAX to run, but not this package:
 
       program = jax.export.deserialize(bytearray(path.read_bytes()))
       labels, *scores = jax.jit(program.call)(images)
 
-  Before the file takes its place it is loaded and run on a simulated image, and
-  its labels are compared with those of the command line's decoder.
+  Before the file takes its place, it is loaded and run on a simulated image,
+  and its labels are compared with those of the decoder that the command line
+  uses.
 
   Args:
-    model: As `load_model` or `ensemble` returns.
-    path: The file to write; a description of what it holds is written beside
-      it, as JSON, under the same name with `.json` appended.
-    max_cells: As for `segment`.
+    model: A model that `load_model` or `ensemble` returned.
+    path: The file to write; its description is written beside it as JSON, with
+      `.json` appended to the name.
+    max_cells: Maximum number of cells per image in the outputs.
 
   Returns:
     F1 of the labels at an intersection over union of 0.9.
 
   Raises:
-    AgreementError: It is below `agreement.LEAST_F1`; nothing is written.
+    AgreementError: The F1 is below `agreement.LEAST_F1`; nothing is written.
     OSError: A file cannot be written.
   """
   path = pathlib.Path(path)
   card_path = path.with_name(f'{path.name}.json')
-  # Of arrays on a device the program would hold the device.
+  # As NumPy arrays: arrays on a device would tie the program to it.
   model = jax.tree.map(np.asarray, model)
 
   def program(images: jax.Array) -> tuple[jax.Array, ...]:
@@ -113,7 +114,7 @@ def export_stablehlo(
 
 
 def _tried(model: Model, path: pathlib.Path) -> float:
-  """Runs a file on the simulated image; see `agreement.f1_of_labels`."""
+  """Runs a file on the simulated image; returns the F1 of its labels."""
   image = agreement.sample_image(model)
   program = export.deserialize(bytearray(path.read_bytes()))
   theirs, *_ = jax.jit(program.call)(image[None])
@@ -124,7 +125,7 @@ def _tried(model: Model, path: pathlib.Path) -> float:
 def _card(
   model: Model, exported: export.Exported, name: str, max_cells: int
 ) -> dict[str, Any]:
-  """Describes a program; plain values, ready for JSON."""
+  """Returns the description of a program, ready for JSON."""
   channels = model.config.data.channels
   outputs = zip(Segmentation._fields, exported.out_avals, strict=True)
   return {

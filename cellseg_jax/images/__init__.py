@@ -1,1 +1,1 @@
-
+"""Image files and label images: reading, writing, checks and measurements."""

@@ -1,4 +1,7 @@
-"""What the axes of an array are: stated by file or user, or refused."""
+"""Axes of image arrays: as the file or the user states them, never guessed.
+
+Files whose axes are not stated are refused with the possible readings.
+"""
 
 from collections.abc import Sequence
 import itertools
@@ -6,7 +9,7 @@ import pathlib
 
 from cellseg_jax.images.errors import ImageFileError
 
-# Time, channel, depth, height, width, and sample (of RGB).
+# Time, channel, depth, height, width, and RGB sample.
 LETTERS = 'TCZYXS'
 UNSTATED = '?'
 
@@ -15,13 +18,13 @@ _MOST_READINGS = 8
 
 
 def check_axes(axes: str) -> str:
-  """Checks axes as a user types them.
+  """Checks axes that a user gives.
 
   Args:
-    axes: Letters, one an axis, such as 'TCZYX'.
+    axes: One letter per axis, such as 'TCZYX', in either case.
 
   Returns:
-    The same in capitals.
+    The axes in upper case.
 
   Raises:
     ValueError: They cannot be the axes of an image.
@@ -44,17 +47,19 @@ def check_axes(axes: str) -> str:
 def resolve_axes(
   path: pathlib.Path, shape: Sequence[int], stated: str, given: str | None
 ) -> str:
-  """Returns what the axes of a file's array are.
+  """Returns the axes of a file's array, one letter per axis.
 
   Args:
-    path: The file.
-    shape: The array's.
-    stated: Letters that its metadata state, `UNSTATED` where they do not.
-    given: Letters that the user states, which then hold; None for none.
+    path: The file, for messages.
+    shape: Shape of the array.
+    stated: Axes that the metadata state, with `UNSTATED` for each unknown one.
+    given: Axes that the user states, which override the metadata, or None.
 
   Raises:
-    ImageFileError: The given do not fit the shape; or none are given, and not
-      all are stated: the message says what could be.
+    ImageFileError: The given axes do not fit the shape; or none are given and
+      those in the metadata are incomplete or cannot be read. The message lists
+      the possible readings.
+    ValueError: `given` cannot be the axes of an image.
   """
   if given is not None:
     letters = check_axes(given)
@@ -85,11 +90,11 @@ def resolve_axes(
 def readings(
   shape: Sequence[int], stated: str
 ) -> list[tuple[str, Sequence[str]]]:
-  """Says what an array could be.
+  """Lists how an array can be read as an image.
 
   Args:
-    shape: The array's.
-    stated: Its axes, as for `resolve_axes`.
+    shape: Shape of the array.
+    stated: Axes that its metadata state, with `UNSTATED` for each unknown one.
 
   Returns:
     Descriptions, each with the axes that it stands for.
@@ -126,7 +131,7 @@ def readings(
 
 
 def _filled(shape: Sequence[int], tail: str) -> list[str]:
-  """All axes that end in `tail`."""
+  """Returns all possible axes of this length that end in `tail`."""
   orders = itertools.permutations('TCZ', len(shape) - len(tail))
   return [''.join(order) + tail for order in orders]
 

@@ -1,4 +1,4 @@
-"""The table of cells: what is measured of each, and in which unit."""
+"""The table of cells: the measurements of every cell and their units."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -17,10 +17,10 @@ class Column:
   """A column of the table.
 
   Attributes:
-    name: As in the header.
+    name: Name in the header.
     kind: Type of the values: str, int, float or bool.
-    unit: Of the values; empty where they have none.
-    meaning: In a sentence.
+    unit: Unit of the values; empty if they have none.
+    meaning: What the values are.
   """
 
   name: str
@@ -32,7 +32,7 @@ class Column:
 _MIDDLE = 'the middle of the first pixel is 0'
 _AXIS = 'axis of the ellipse with the same second moments'
 
-# Those of every table; those in um are empty where the pixel size is unknown.
+# Columns of every table. Those in um are empty if the pixel size is unknown.
 COLUMNS = (
   Column('file', str, '', 'the image file'),
   Column('frame', int, '', 'which frame of the file, from 0'),
@@ -79,14 +79,14 @@ COLUMNS = (
   Column('major_axis_um', float, 'um', 'as major_axis_px'),
   Column('minor_axis_um', float, 'um', 'as minor_axis_px'),
 )
-# Of every channel; the first is c0.
+# Columns of each channel; the first channel is c0.
 _INTENSITIES = {
   'mean': 'mean intensity of the cell in the channel',
   'min': 'lowest intensity',
   'max': 'highest intensity',
   'integrated': 'sum of the intensities',
 }
-# Names of `skimage.measure.regionprops_table`.
+# From names of `skimage.measure.regionprops_table` to those of the columns.
 _SHAPE = {
   'centroid-0': 'centroid_y_px',
   'centroid-1': 'centroid_x_px',
@@ -111,7 +111,7 @@ _SCALED = {
 
 
 def columns(channels: int) -> tuple[Column, ...]:
-  """Returns the columns of a table of images with so many channels."""
+  """Returns the columns of a table for images with that many channels."""
   return COLUMNS + tuple(
     Column(f'{name}_intensity_c{channel}', float, 'as in the file', meaning)
     for channel in range(channels)
@@ -130,20 +130,20 @@ def measure_cells(
 ) -> dict[str, np.ndarray]:
   """Measures every cell of a label image.
 
-  Shapes are those of `skimage.measure.regionprops_table`.
+  The shape measurements are those of `skimage.measure.regionprops_table`.
 
   Args:
-    labels: Integers (H, W), from 0 (background), in any numbering.
+    labels: Integers (H, W); 0 is background, labels need not be consecutive.
     image: Intensities to measure, (H, W) or (H, W, C).
-    confidence: Of every label that there is, in increasing order of the
-      labels, float (n,), 0 to 1.
-    file: What the column `file` says.
-    frame: What the column `frame` says.
-    pixel_size: Height and width of a pixel in um; None where unknown.
+    confidence: Confidence of each cell in increasing order of the labels, float
+      (n,), 0 to 1.
+    file: Value of the column `file`.
+    frame: Value of the column `frame`.
+    pixel_size: Height and width of a pixel in um; None if unknown.
 
   Returns:
-    Of `columns(C)`, by name and in that order, the values of the cells in
-    increasing order of their labels, (n,); what is unknown is NaN.
+    The columns of `columns(C)` by name and in that order, each (n,) with the
+    cells in increasing order of their labels; unknown values are NaN.
 
   Raises:
     ValueError: Image or confidences do not fit the labels.
@@ -156,7 +156,7 @@ def measure_cells(
   cells, values = renumbered(labels)
   check_confidence(confidence, values)
   shapes = _properties(cells, _SHAPE)
-  # Names of files may hold bytes that are no text, which tables cannot.
+  # File names may hold bytes that are not text; tables cannot.
   file = file.encode('utf-8', 'replace').decode()
   table = {
     'file': np.full(values.size, file, object),
@@ -182,7 +182,7 @@ def _properties(
   names: Mapping[str, str],
   spacing: tuple[float, float] = (1, 1),
 ) -> dict[str, np.ndarray]:
-  """Measures shapes of cells 1 to n; `names` says what to call them."""
+  """Measures shapes of cells 1 to n; `names` maps skimage's names to ours."""
   properties = dict.fromkeys(name.split('-')[0] for name in names)
   table = regionprops_table(
     cells, properties=tuple(properties), spacing=spacing
@@ -195,7 +195,7 @@ def _in_um(
   shapes: Table,
   pixel_size: tuple[float, float] | None,
 ) -> dict[str, np.ndarray]:
-  """Returns the columns in um, and those that hold for true shapes alone."""
+  """Returns the columns in um, and others that need the true pixel shape."""
   y, x = pixel_size or (math.nan, math.nan)
   scaled = {
     'centroid_y_um': shapes['centroid_y_px'] * y,
@@ -209,7 +209,7 @@ def _in_um(
     'major_axis_um': shapes['major_axis_px'] * x,
     'minor_axis_um': shapes['minor_axis_px'] * x,
   }
-  # Files hold pixel sizes as fractions and rounded.
+  # Pixel sizes in files are rounded or fractions, so equal sizes may differ.
   if pixel_size is None or math.isclose(y, x, rel_tol=1e-4):
     return scaled
   unknown = np.full_like(shapes['perimeter_px'], np.nan)
@@ -220,7 +220,10 @@ def _in_um(
 def _intensities(
   cells: np.ndarray, count: int, image: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Returns the intensity columns; all cells at once, many times faster."""
+  """Returns the intensity columns.
+
+  All cells at once, which is many times faster than cell by cell.
+  """
   inside = cells > 0
   cells = cells[inside] - 1
   areas = np.bincount(cells, minlength=count)

@@ -1,4 +1,8 @@
-"""What can be wrong with an image file, as errors for people."""
+"""Faults of image files, as errors with a message that says what to do.
+
+Shared by the readers of all formats: limits on size, and the choice of one
+image in a file of several.
+"""
 
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -7,12 +11,12 @@ import os
 import pathlib
 import textwrap
 
-# Values that may be held at once unless a caller allows more: a header of a
-# few bytes can claim any size.
+# Values that may be in memory at once unless a caller allows more: a header of
+# a few bytes can claim any size.
 MAX_PIXELS = 2**30
 
-# An image of more values must have at least this share of its bytes on disk.
-# Slides as JPEG have a tenth to a thirtieth; 1 kB can claim any size.
+# A larger image must have at least this share of its bytes on disk. JPEG slides
+# have a tenth to a thirtieth; without the check, 1 kB could claim any size.
 _LEAST_SHARE = 1 / 100
 
 _LONGEST_CAUSE = 200  # Characters.
@@ -21,14 +25,14 @@ _RAISE = 'raise max_pixels (--max-pixels; to train, --config.data.max_pixels)'
 
 
 class ImageFileError(ValueError):
-  """A file is not an image that can be read without guessing."""
+  """A file is not an image, or cannot be read without guessing."""
 
 
 @contextlib.contextmanager
 def reading(path: pathlib.Path) -> Iterator[None]:
-  """Turns what readers raise inside into an `ImageFileError` with the path.
+  """Turns errors raised inside into an `ImageFileError` with the path.
 
-  On files that are cut off or not what they claim they raise what they like.
+  Libraries may raise any exception on files that are cut off or damaged.
   """
   try:
     yield
@@ -42,23 +46,23 @@ def reading(path: pathlib.Path) -> Iterator[None]:
 
 
 def brief(error: Exception) -> str:
-  """The text of an error of a library, on one line and not long."""
+  """Returns the text of a library's error, on one line and shortened."""
   return textwrap.shorten(str(error), _LONGEST_CAUSE, placeholder='...')
 
 
 def check_size(
   path: pathlib.Path, shape: Sequence[int], held: int, max_pixels: int
 ) -> None:
-  """Refuses a file without pixels, or too large to be read.
+  """Refuses a file that has no pixels or is too large to read.
 
   Args:
     path: The file.
-    shape: Of the whole image, as its header says.
-    held: Values that must be in memory at once.
-    max_pixels: How many may be.
+    shape: Shape of the whole image, according to its header.
+    held: Number of values that must be in memory at once.
+    max_pixels: Maximum of `held`.
 
   Raises:
-    ImageFileError: There is no pixel, or there are too many.
+    ImageFileError: There are no pixels, or too many.
   """
   if not math.prod(shape):
     raise ImageFileError(
@@ -81,18 +85,18 @@ def check_share(
 ) -> None:
   """Refuses a small file that claims to be a large image.
 
-  Its pixels need not be held at once, but all would be looked at, and labels
-  of all written.
+  Its pixels need not be in memory at once, but all would be read, and labels
+  for all of them written.
 
   Args:
     path: The file.
-    shape: Of the whole image, as its header says.
-    itemsize: Bytes of a value.
-    stored: Bytes of all files that it consists of; None for those at `path`.
-    max_pixels: Values up to which an image may be of any size on disk.
+    shape: Shape of the whole image, according to its header.
+    itemsize: Bytes per value.
+    stored: Bytes of all files of the image; None counts those at `path`.
+    max_pixels: Images of up to this many values may have any size on disk.
 
   Raises:
-    ImageFileError: It has more values, and too few bytes for them.
+    ImageFileError: The image has more values than that, and too few bytes.
   """
   values = math.prod(shape)
   if values <= max_pixels:
@@ -124,15 +128,17 @@ def _bytes_at(path: pathlib.Path, enough: int) -> int:
 def choose_scene(
   path: pathlib.Path, scenes: Sequence[tuple[str, str]], scene: str
 ) -> int:
-  """Returns the index of the image meant, of a file that may hold several.
+  """Returns the index of the chosen image in a file that may hold several.
 
   Args:
     path: The file.
     scenes: Name and description of every image; names may be empty or equal.
-    scene: A name, or else an index from 0; '' where nothing was chosen.
+    scene: A name, or an index from 0; '' if none was chosen, which is enough
+      for a file of one image.
 
   Raises:
-    ImageFileError: There is no such image, or several and no choice.
+    ImageFileError: There is no such image, or there are several and none was
+      chosen.
   """
   if len(scenes) == 1 and not scene:
     return 0

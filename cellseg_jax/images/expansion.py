@@ -1,7 +1,8 @@
-"""How much compressed data would become, told without keeping it.
+"""Guard against decompression bombs: bounds the decoded size of data.
 
-A kilobyte can stand for gigabytes. What a piece of an image must be is known
-before it is decoded; data that are far more are refused.
+A kilobyte can decompress to gigabytes. The decoded size of a piece of an image
+is known in advance, so that data that would become far more are refused without
+decoding them into memory.
 """
 
 import bz2
@@ -11,30 +12,30 @@ import struct
 from typing import Any
 import zlib
 
-# Filters may come after: types of 1 byte that are stored as ones of 8.
+# Filters may follow that turn types of 8 bytes into types of 1 byte.
 _SLACK = 8
 _AT_LEAST = 2**20
 _AT_ONCE = 2**20
-_MOST_OF_DEFLATE = 1032  # Times as many bytes; zlib's own figure.
-_ZSTD_BLOCK = 2**17  # RFC 8878, 3.1.1.2.4: most bytes of a block.
+_MOST_OF_DEFLATE = 1032  # Maximum expansion factor, according to zlib.
+_ZSTD_BLOCK = 2**17  # RFC 8878, 3.1.1.2.4: maximum bytes of a block.
 _LZMA_MEMORY = 2**28  # xz -9 needs 65 MB.
 
 
 class ExpansionError(ValueError):
-  """Compressed data hold far more than they should."""
+  """Compressed data would become far larger than they should be."""
 
 
 def check_expansion(kind: str, data: bytes, expected: int) -> None:
-  """Refuses compressed data of far more bytes than expected.
+  """Refuses compressed data that would become far larger than expected.
 
   Args:
-    kind: One of `KINDS`; data of others pass.
-    data: The compressed data. Damaged ones pass: their decoder will say so.
-    expected: Bytes that they should become.
+    kind: Name of the compression; those not in `KINDS` are not checked.
+    data: The compressed data. Damaged data pass: their decoder reports them.
+    expected: Expected number of bytes after decompression.
 
   Raises:
-    ExpansionError: They would become more than eight times as many, and more
-      than a megabyte.
+    ExpansionError: There would be more than eight times the expected bytes plus
+      a megabyte.
   """
   most = _SLACK * expected + _AT_LEAST
   measure = KINDS.get(kind)
@@ -49,7 +50,7 @@ def check_expansion(kind: str, data: bytes, expected: int) -> None:
 def _deflate(data: bytes, most: int) -> int:
   if len(data) * _MOST_OF_DEFLATE <= most:
     return 0
-  # Finds out by itself whether gzip's header or zlib's comes first.
+  # With 32 added, zlib detects a gzip or a zlib header by itself.
   return _counted(lambda: zlib.decompressobj(zlib.MAX_WBITS | 32), data, most)
 
 
@@ -64,7 +65,7 @@ def _lzma(data: bytes, most: int) -> int:
 
 
 class _Fed:
-  """A decompressor of bz2 or lzma with the words of zlib's."""
+  """A bz2 or lzma decompressor with the interface of zlib's."""
 
   def __init__(self, inner: Any):
     self._inner = inner
@@ -82,11 +83,11 @@ class _Fed:
 
   @property
   def unconsumed_tail(self) -> bytes:
-    return b''  # They keep it themselves.
+    return b''  # bz2 and lzma keep it themselves.
 
 
 def _counted(new: Callable[[], Any], data: bytes, most: int) -> int:
-  """Counts the bytes of one stream after another, until there are too many."""
+  """Counts the bytes of consecutive streams, until there are too many."""
   total, decompressor = 0, new()
   data = bytes(data)
   while total <= most:
@@ -107,16 +108,19 @@ def _counted(new: Callable[[], Any], data: bytes, most: int) -> int:
 
 
 def _zstd(data: bytes, most: int) -> int:
-  """RFC 8878: the sizes that frames state, else the most of their blocks."""
+  """Adds up the sizes that frames state, or the maximum of their blocks.
+
+  The format is RFC 8878.
+  """
   total, place = 0, 0
   try:
     while total <= most and place + 4 <= len(data):
       (magic,) = struct.unpack_from('<I', data, place)
-      if magic & 0xFFFFFFF0 == 0x184D2A50:  # A frame to skip.
+      if magic & 0xFFFFFFF0 == 0x184D2A50:  # A skippable frame.
         place += 8 + struct.unpack_from('<I', data, place + 4)[0]
         continue
       if magic != 0xFD2FB528:
-        break  # Something else follows, or nothing that can be decoded.
+        break  # Other data follow, or none that can be decoded.
       stated, place, checksum = _zstd_header(data, place + 4)
       blocks, place = _zstd_blocks(data, place, most)
       place += 4 * checksum
@@ -127,7 +131,12 @@ def _zstd(data: bytes, most: int) -> int:
 
 
 def _zstd_header(data: bytes, place: int) -> tuple[int | None, int, bool]:
-  """Returns the size that a frame states, where its blocks begin, and more."""
+  """Reads a frame header.
+
+  Returns:
+    The stated size in bytes, or None; where the blocks begin; and whether a
+    checksum follows them.
+  """
   flags = data[place]
   single = bool(flags & 0x20)
   place += 1 + (not single) + (0, 1, 2, 4)[flags & 3]
@@ -141,14 +150,14 @@ def _zstd_header(data: bytes, place: int) -> tuple[int | None, int, bool]:
 
 
 def _zstd_blocks(data: bytes, place: int, most: int) -> tuple[int, int]:
-  """Returns the most bytes that blocks become, and where they end."""
+  """Returns the maximum size of a frame's blocks, and where they end."""
   total, last = 0, False
   while not last and total <= most:
     low, high = struct.unpack_from('<HB', data, place)
     header = low | high << 16
     last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
     total += _ZSTD_BLOCK if kind == 2 else size
-    place += 3 + (1 if kind == 1 else size)  # 1: one byte, many times.
+    place += 3 + (1 if kind == 1 else size)  # Kind 1 repeats one byte.
   return total, place
 
 
@@ -157,12 +166,15 @@ def _blosc(data: bytes, most: int) -> int:
 
 
 def _lz4(data: bytes, most: int) -> int:
-  """Of numcodecs, which puts the size first."""
+  """Returns the size that numcodecs stores before the LZ4 data."""
   return struct.unpack_from('<I', data)[0] if len(data) >= 4 else 0
 
 
 def _jpeg(data: bytes, most: int) -> int:
-  """ITU-T T.81, B.1 and B.2: samples that the frame header states."""
+  """Returns the bytes of the samples that a JPEG's frame header states.
+
+  ITU-T T.81, B.1 and B.2.
+  """
   place = 2
   while place + 10 <= len(data) and data[place] == 0xFF:
     marker = data[place + 1]
@@ -181,7 +193,10 @@ def _jpeg(data: bytes, most: int) -> int:
 
 
 def _jpeg2000(data: bytes, most: int) -> int:
-  """ISO 15444-1, A.5.1: the size of the reference grid."""
+  """Returns the size of the reference grid, times the components.
+
+  ISO 15444-1, A.5.1.
+  """
   place = bytes(data).find(b'\xff\x4f\xff\x51')
   if place < 0 or len(data) < place + 42:
     return 0

@@ -1,7 +1,7 @@
-"""What is made on request of a label image, for other programs.
+"""Optional outputs of segmentation, in formats of other programs.
 
-One function a format. All take labels in any numbering, and every file is
-written whole or not at all.
+One function per format: overlay picture, probability map, ImageJ ROIs, GeoJSON
+and COCO. Labels need not be consecutive, and files are written atomically.
 """
 
 import json
@@ -20,20 +20,20 @@ from cellseg_jax.images.labels import check_confidence, renumbered
 from cellseg_jax.images.outlines import Polygons, polygons
 from cellseg_jax.images.pictures import overlay
 
-# The largest coordinate of an ImageJ ROI (ij.io.RoiDecoder): 16 bits, of which
-# the highest values stand for -1 to -5000.
+# The largest coordinate of an ImageJ ROI (ij.io.RoiDecoder): it has 16 bits, of
+# which the highest values stand for -1 to -5000.
 _ROI_LIMIT = 60_535
-# Codes of java.awt.geom.PathIterator, of which ImageJ's composite ROIs consist.
+# Codes of java.awt.geom.PathIterator, in which ImageJ writes composite ROIs.
 _MOVE, _LINE, _CLOSE = 0, 1, 4
 
 
 def write_overlay(
   path: str | pathlib.Path, image: np.ndarray, labels: np.ndarray
 ) -> None:
-  """Writes the image with the outlines of its cells, as PNG.
+  """Writes the image with the outlines of its cells as a PNG file.
 
   Args:
-    path: PNG to write.
+    path: PNG file to write.
     image: Intensities in any range, (H, W) or (H, W, C).
     labels: Integers (H, W); 0 is background.
   """
@@ -46,12 +46,12 @@ def write_probability(
   probability: np.ndarray,
   pixel_size: tuple[float, float] | None = None,
 ) -> None:
-  """Writes the probability that each pixel is cell, as ImageJ TIFF.
+  """Writes the foreground probability as an ImageJ TIFF.
 
   Args:
-    path: TIFF to write.
+    path: TIFF file to write.
     probability: Float (H, W), 0 to 1; written as float32.
-    pixel_size: Height and width of a pixel in um; None where unknown.
+    pixel_size: Height and width of a pixel in um; None if unknown.
   """
   metadata = {'axes': 'YX', 'min': 0.0, 'max': 1.0}
   resolution = None
@@ -73,15 +73,15 @@ def write_probability(
 def write_rois(path: str | pathlib.Path, labels: np.ndarray) -> None:
   """Writes the cells as ImageJ ROIs, `0001.roi` for label 1, and so on.
 
-  The ROIs hold exactly the pixels of the cells: cells of one piece without
-  holes are traced outlines, others composite ones.
+  The ROIs cover exactly the pixels of the cells. A cell of one piece without
+  holes becomes a traced outline, any other cell a composite ROI.
 
   Args:
     path: ZIP file to write, for ImageJ's ROI Manager.
     labels: Integers (H, W); 0 is background.
 
   Raises:
-    ValueError: The image is larger than coordinates of ROIs can be.
+    ValueError: A side of the image exceeds the largest coordinate of a ROI.
   """
   if max(labels.shape) > _ROI_LIMIT:
     raise ValueError(
@@ -95,7 +95,7 @@ def write_rois(path: str | pathlib.Path, labels: np.ndarray) -> None:
     for label, outline in polygons(labels).items():
       name = f'{label:04d}'
       roi = _roi(outline, name)
-      # A date would make the file another one each time.
+      # With a fixed date, equal labels make equal files.
       entry = zipfile.ZipInfo(f'{name}.roi')
       archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
 
@@ -103,19 +103,19 @@ def write_rois(path: str | pathlib.Path, labels: np.ndarray) -> None:
 def write_geojson(
   path: str | pathlib.Path, labels: np.ndarray, table: Table
 ) -> None:
-  """Writes the cells as GeoJSON (RFC 7946), detections for QuPath.
+  """Writes the cells as GeoJSON (RFC 7946): detections for QuPath.
 
-  Coordinates are in pixels from the upper left corner of the image, as QuPath
-  has them, and the polygons hold exactly the pixels of the cells.
+  Coordinates are in pixels from the upper left corner of the image, as in
+  QuPath, and the polygons cover exactly the pixels of the cells.
 
   Args:
     path: File to write.
     labels: Integers (H, W); 0 is background.
-    table: As `measure_cells` returns of these labels; its numbers become the
-      measurements (as QuPath 0.4 and later writes and reads them).
+    table: The table that `measure_cells` returns for these labels; its numbers
+      become measurements (as QuPath 0.4 and later writes and reads them).
 
   Raises:
-    ValueError: The table is not that of the labels.
+    ValueError: The table does not have the labels of the image.
   """
   outlines = polygons(labels)
   if table['label'].tolist() != list(outlines):
@@ -150,17 +150,18 @@ def write_coco(
   confidence: np.ndarray,
   file_name: str,
 ) -> None:
-  """Writes the cells as COCO annotations, run-length encoded.
+  """Writes the cells as COCO annotations with run-length encoded masks.
 
-  Lin et al., ECCV 2014; the encoding is the uncompressed one of its API, which
-  holds exactly the pixels of the cells. Annotations have their labels as ids.
+  Lin et al., ECCV 2014. The masks are uncompressed run lengths of the COCO API
+  and cover exactly the pixels of the cells. The id of an annotation is the
+  label of its cell.
 
   Args:
     path: JSON file to write.
     labels: Integers (H, W); 0 is background.
-    confidence: Of every label that there is, in increasing order of the
-      labels, float (n,), 0 to 1; the annotations' `score`.
-    file_name: What the file calls the image.
+    confidence: Confidence of each cell in increasing order of the labels, float
+      (n,), 0 to 1; becomes the `score` of its annotation.
+    file_name: Name of the image in the file.
 
   Raises:
     ValueError: There are more or fewer confidences than labels.
@@ -188,7 +189,7 @@ def write_coco(
 
 
 def _roi(outline: Polygons, name: str) -> roifile.ImagejRoi:
-  """Returns one cell as ROI."""
+  """Returns one cell as an ImageJ ROI."""
   rings = [ring for polygon in outline for ring in polygon]
   corners = np.concatenate(rings)
   left, top = corners.min(0).tolist()
@@ -217,7 +218,7 @@ def _roi(outline: Polygons, name: str) -> roifile.ImagejRoi:
 
 
 def _geometry(outline: Polygons) -> dict[str, object]:
-  """Returns one cell as GeoJSON geometry; its rings end where they begin."""
+  """Returns one cell as a GeoJSON geometry, with explicitly closed rings."""
   coordinates = [
     [[*ring.tolist(), ring[0].tolist()] for ring in polygon]
     for polygon in outline
@@ -230,12 +231,12 @@ def _geometry(outline: Polygons) -> dict[str, object]:
 def _segment(
   cell: np.ndarray, box: tuple[slice, slice], shape: tuple[int, int]
 ) -> dict[str, object]:
-  """Returns the box, area and run lengths of a cell.
+  """Returns the bounding box, area and run lengths of a cell.
 
   Args:
-    cell: Its pixels within the box, bool.
-    box: Its rows and columns.
-    shape: Of the image.
+    cell: Mask of the cell inside its bounding box, bool.
+    box: Rows and columns of the bounding box.
+    shape: Height and width of the image.
   """
   rows, columns = box
   x, y = np.nonzero(cell.T)  # Runs go down the columns.

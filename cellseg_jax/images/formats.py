@@ -1,7 +1,7 @@
-"""Read and write images and label images; axes are explicit, never guessed.
+"""Reading and writing of whole 2-D images and label images, for training.
 
-Whole 2-D images and their labels, as training takes them; `source` and
-`selection` open files of more axes, and of any size.
+Axes are explicit and never guessed. Files with more axes, and large ones, are
+opened by `source` and `selection`.
 """
 
 import pathlib
@@ -31,30 +31,31 @@ __all__ = [
 ]
 
 SUFFIXES = (*TIFF_SUFFIXES, *RASTER_SUFFIXES)
-# Of the many that bioio reads, those that are looked for in folders.
+# Suffixes of bioio's formats that are looked for in folders; it reads more.
 MICROSCOPY_SUFFIXES = ('.czi', '.lif', '.nd2')
 
-# The last axis of an array without metadata is taken for channels up to here.
+# The last axis of an array without metadata is taken for channels if it is not
+# longer than this.
 _MOST_UNNAMED_CHANNELS = 4
 
 
 def read_image(
   path: str | pathlib.Path, *, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-  """Reads one image with its intensities as they are.
+  """Reads one image without changing its intensities.
 
   Args:
     path: A TIFF, PNG or JPEG file of one 2-D image.
-    max_pixels: Values that it may have.
+    max_pixels: Maximum number of values.
 
   Returns:
-    The image, (H, W) or (H, W, C), in the file's own dtype. Channels come last
-    wherever the TIFF's metadata place them.
+    The image, (H, W) or (H, W, C), in the dtype of the file. Channels come last
+    wherever they are in the file.
 
   Raises:
     ImageFileError: The file is missing, cut off, of another kind, too large, or
-      of a shape with several readings; the message names it and says what to
-      do.
+      has a shape that can be read in several ways; the message names it and
+      says what to do.
   """
   return _read(pathlib.Path(path), max_pixels, palette=False)
 
@@ -62,18 +63,19 @@ def read_image(
 def read_labels(
   path: str | pathlib.Path, *, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-  """Reads one label image; of a palette file the indices, not the colours.
+  """Reads one label image; palette files give indices, not colours.
 
   Args:
-    path: A TIFF or PNG file.
-    max_pixels: Values that it may have.
+    path: A TIFF, PNG or JPEG file.
+    max_pixels: Maximum number of values.
 
   Returns:
-    The labels, (H, W), in the file's own dtype; values are not checked
+    The labels, (H, W), in the dtype of the file; their values are not checked
     (`cellseg_jax.images.labels` does that).
 
   Raises:
-    ImageFileError: As `read_image`, and for an image with channels.
+    ImageFileError: The file cannot be read as one 2-D image (see `read_image`),
+      or the image has channels.
   """
   path = pathlib.Path(path)
   labels = _read(path, max_pixels, palette=True)
@@ -86,18 +88,18 @@ def read_labels(
 
 
 def write_picture(path: str | pathlib.Path, picture: np.ndarray) -> None:
-  """Writes a picture to look at, uint8 (H, W, 3), as PNG."""
+  """Writes a picture for display, uint8 (H, W) or (H, W, 3), as PNG."""
   iio.imwrite(path, picture)
 
 
 def list_images(
   folder: str | pathlib.Path, *, every_kind: bool = False
 ) -> list[pathlib.Path]:
-  """Returns a folder's TIFF, PNG and JPEG files, sorted, hidden ones left out.
+  """Returns the TIFF, PNG and JPEG files in a folder, sorted, no hidden ones.
 
   Args:
-    folder: Where to look; not in folders within it.
-    every_kind: Also OME-Zarr folders and files of microscopes' own formats.
+    folder: The folder; its subfolders are not searched.
+    every_kind: Also return OME-Zarr folders and files in microscope formats.
 
   Raises:
     ImageFileError: There is no such folder.
@@ -133,7 +135,7 @@ def _read(path: pathlib.Path, max_pixels: int, *, palette: bool) -> np.ndarray:
 def _axes_of_one_image(
   path: pathlib.Path, shape: tuple[int, ...], axes: str
 ) -> str:
-  """Returns YX, or Y, X and C or S in any order, or refuses to guess."""
+  """Returns the file's axes: Y, X and at most C or S; refuses to guess."""
   if sorted(axes) in (['X', 'Y'], ['C', 'X', 'Y'], ['S', 'X', 'Y']):
     return axes
   if axes == UNSTATED * 3 and shape[2] <= _MOST_UNNAMED_CHANNELS < min(

@@ -1,4 +1,7 @@
-"""2-D images within files of more axes, read by blocks."""
+"""Frames: 2-D images within files of any number of axes, read block by block.
+
+Segmentation works on frames; `selection` makes them.
+"""
 
 from collections.abc import Sequence
 import dataclasses
@@ -9,7 +12,7 @@ import numpy as np
 from cellseg_jax.images.errors import check_size, ImageFileError
 from cellseg_jax.images.source import Source
 
-# Weights of red, green and blue; of luminance those of ITU-R BT.709.
+# Weights of red, green and blue; those of luminance are from ITU-R BT.709.
 _WEIGHTS = {
   'luminance': (0.2125, 0.7154, 0.0721),
   'mean': (1 / 3, 1 / 3, 1 / 3),
@@ -20,19 +23,20 @@ RGB_MODES = (*_WEIGHTS, *_COLOURS)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frame:
-  """A 2-D image within a file; its pixels are read where it is indexed.
+  """A 2-D image within a file, whose pixels are read when it is indexed.
 
   Attributes:
     source: The file.
-    shape: (H, W), or (H, W, C) for a model of several channels.
-    dtype: Of what indexing returns.
-    suffix: Tells the frames of one file apart, such as '_t003_z01'; '' where
-      there is only one.
-    time: Its index in the file.
-    depths: Its index in depth, or those of which it is the maximum.
-    channels: The indices of the channels taken.
-    rgb: How colours become grey; '' where there are none, or they are the
-      channels.
+    shape: (H, W), or (H, W, C) for a model with several channels.
+    dtype: Type of the pixels that indexing returns.
+    suffix: Ending that distinguishes the frames of one file in output names,
+      such as '_t003_z01'; '' if there is only one.
+    time: Index along the time axis.
+    depths: Index along the depth axis; several if the frame is the maximum over
+      these planes.
+    channels: Indices of the channels to read.
+    rgb: How colours become grey, one of `RGB_MODES`; '' if there are no
+      colours, or if they are taken as channels.
   """
 
   source: Source
@@ -46,25 +50,25 @@ class Frame:
 
   @property
   def pixel_size(self) -> tuple[float, float] | None:
-    """Height and width of a pixel in um, or None if not known."""
+    """Height and width of a pixel in um, or None if unknown."""
     return self.source.pixel_size
 
   def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
     """Reads a block.
 
     Args:
-      index: Rows and columns, slices of positive steps.
+      index: Rows and columns, slices with positive steps.
 
     Returns:
       Pixels (h, w), or (h, w, C).
 
     Raises:
-      ImageFileError: They cannot be read, or hold NaN or infinity.
+      ImageFileError: The pixels cannot be read, or hold NaN or infinity.
     """
     rows, columns = index
     first, *others = self.depths
     block = self._plane(first, rows, columns)
-    for depth in others:  # Two planes in memory, however many there are.
+    for depth in others:  # Only two planes are in memory at a time.
       block = np.maximum(block, self._plane(depth, rows, columns))
     if block.dtype.kind == 'f' and not np.isfinite(block).all():
       wrong = np.argwhere(~np.isfinite(block))
@@ -83,7 +87,7 @@ class Frame:
   def __array__(
     self, dtype: np.dtype | None = None, copy: bool | None = None
   ) -> np.ndarray:
-    """Reads the whole, for `numpy.asarray`."""
+    """Reads the whole frame, for `numpy.asarray`."""
     if copy is False:
       raise ValueError('the pixels of a file cannot be had without a copy')
     held = math.prod(self.shape)
@@ -93,7 +97,7 @@ class Frame:
     return np.asarray(self[:, :], dtype)
 
   def _plane(self, depth: int, rows: slice, columns: slice) -> np.ndarray:
-    """Reads one depth: (h, w), or (h, w, C)."""
+    """Reads a block of one plane: (h, w), or (h, w, C)."""
     low, high = min(self.channels), max(self.channels)
     parts: dict[str, int | slice] = {
       'T': self.time,
@@ -115,19 +119,21 @@ class Frame:
 
 
 def to_grey(pixels: np.ndarray, rgb: str) -> np.ndarray:
-  """Turns red, green and blue along the last axis grey; alpha is left out.
+  """Converts colours along the last axis to grey; ignores alpha.
 
   Args:
-    pixels: (..., 3), or (..., 4) with alpha.
+    pixels: (..., 3), red, green and blue, or (..., 4) with alpha.
     rgb: One of `RGB_MODES`.
 
   Returns:
-    (...), on the scale of the colours; of type `grey_type`.
+    Grey values (...), in the range of the colours, of the type that `grey_type`
+    returns.
   """
   if rgb in _COLOURS:
     return pixels[..., _COLOURS.index(rgb)]
   dtype = grey_type(pixels.dtype, rgb)
-  # Summed one by one: a matrix product rounds blocks otherwise than the whole.
+  # Summed one by one: a matrix product would round differently for blocks than
+  # for the whole image.
   red, green, blue = (
     pixels[..., i].astype(dtype) * dtype.type(weight)
     for i, weight in enumerate(_WEIGHTS[rgb])
@@ -136,5 +142,5 @@ def to_grey(pixels: np.ndarray, rgb: str) -> np.ndarray:
 
 
 def grey_type(dtype: np.dtype, rgb: str) -> np.dtype:
-  """Returns the type of grey pixels: a float where they are computed."""
+  """Returns the type of grey pixels: floating point if they are averages."""
   return dtype if rgb in _COLOURS else np.result_type(dtype, np.float32)

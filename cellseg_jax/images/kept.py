@@ -1,4 +1,7 @@
-"""Decoded tiles and strips, kept for the blocks that overlap them."""
+"""A cache of decoded tiles and strips for reading images block by block.
+
+Without it, overlapping blocks would decode the same tile several times.
+"""
 
 from collections import OrderedDict
 import itertools
@@ -11,17 +14,17 @@ import numpy as np
 from cellseg_jax.images.opened import LazyArray, Loaded
 
 _KEPT_BYTES = 2**28
-# Small tiles and strips are decoded several together: each call costs 1 ms.
+# Small tiles and strips are decoded several at a time, as each call costs 1 ms.
 _FEWEST_VALUES = 2**18
 
 _Index = tuple[Any, ...]
 
 
 class _Kept:
-  """Keeps the pieces of an array that were read last.
+  """An array with a cache of the most recently used pieces.
 
-  Else overlapping blocks would decode a tile up to nine times, and a strip as
-  often as there are blocks side by side.
+  Without the cache, overlapping blocks would decode a tile up to nine times,
+  and a strip as often as there are blocks side by side.
   """
 
   def __init__(self, array: LazyArray, y: int, x: int):
@@ -42,7 +45,7 @@ class _Kept:
     ]
     if (
       not (_plain(rows) and _plain(columns))
-      # It would drive out all that is kept.
+      # Larger reads would evict the rest of the cache.
       or math.prod(sizes) * self.dtype.itemsize > _KEPT_BYTES / 4
     ):
       return self._array[index]
@@ -60,7 +63,7 @@ class _Kept:
     return pixels
 
   def _piece(self, index: _Index, top: int, left: int) -> np.ndarray:
-    """Rows from `top` and columns from `left`, of the planes of `index`."""
+    """Returns the piece at `top` and `left` in the planes of `index`."""
     where = list(index)
     where[self._y] = slice(top, min(top + self._height, self.shape[self._y]), 1)
     where[self._x] = slice(
@@ -73,7 +76,7 @@ class _Kept:
     if piece is None:
       piece = np.asarray(self._array[tuple(where)])
     with self._lock:
-      self._pieces[key] = piece  # Now the last.
+      self._pieces[key] = piece  # Now the most recently used.
       while (
         len(self._pieces) > 1
         and sum(one.nbytes for one in self._pieces.values()) > _KEPT_BYTES
@@ -84,7 +87,10 @@ class _Kept:
   def _shifted(
     self, index: _Index, shared: tuple[slice, slice], top: int, left: int
   ) -> _Index:
-    """Indexes an array from `top` and `left`, without the axes of integers."""
+    """Returns an index into an array that begins at `top` and `left`.
+
+    Axes that `index` indexes with an integer are gone in that array.
+    """
     inner = {
       self._y: slice(shared[0].start - top, shared[0].stop - top),
       self._x: slice(shared[1].start - left, shared[1].stop - left),
@@ -94,14 +100,17 @@ class _Kept:
 
 
 def keep(array: LazyArray, y: int, x: int) -> LazyArray:
-  """Returns the array, such that reading it by blocks decodes pieces once.
+  """Returns the array with a cache of decoded tiles and strips.
 
   Args:
     array: Indexed by integers and by slices with start, stop and step.
-    y: Its axis of rows.
-    x: Its axis of columns.
+    y: Number of the axis of rows.
+    x: Number of the axis of columns.
+
+  Returns:
+    An array of the same content; the given one if a cache would not help.
   """
-  # Of these nothing is decoded, or all is held already.
+  # These are not decoded at all, or are in memory already.
   if math.prod(array.chunks) == 1 or isinstance(array, Loaded):
     return array
   return _Kept(array, y, x)
@@ -112,5 +121,5 @@ def _plain(part: int | slice) -> bool:
 
 
 def _starts(part: slice, size: int) -> range:
-  """Where the pieces begin that a slice overlaps."""
+  """Returns where the pieces begin that a slice overlaps."""
   return range(part.start // size * size, part.stop, size)

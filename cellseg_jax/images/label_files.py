@@ -1,4 +1,8 @@
-"""Label images to files: TIFF and OME-Zarr, block by block."""
+"""Writing of label images as OME-TIFF and OME-Zarr, block by block.
+
+The labels need not be in memory: large results of segmentation are written as
+they are computed.
+"""
 
 from collections.abc import Iterator, Sequence
 import itertools
@@ -16,17 +20,17 @@ from cellseg_jax.atomic import replacing
 # Height and width of tiles and chunks, and of the blocks that are read.
 BLOCK = 1024
 
-# Images of more pixels are tiled.
+# Images with more pixels are tiled.
 _LARGEST_UNTILED = 2**24
-# Files of more bytes must be BigTIFF; as if compression saved nothing.
+# Images of more bytes, before compression, are written as BigTIFF.
 _LARGEST_TIFF = 2**32 - 2**25
-# Bytes that wait to be compressed at once.
+# Bytes that are buffered for compression.
 _BUFFER = 2**24
 _CM_IN_UM = 1e4
 
 
 class Labels(Protocol):
-  """Integers that are read by blocks: an array of NumPy, Zarr or Dask."""
+  """Integer labels that are read by blocks: a NumPy, Zarr or Dask array."""
 
   @property
   def shape(self) -> tuple[int, ...]: ...
@@ -44,31 +48,31 @@ def write_labels(
   axes: str = 'YX',
   pixel_size: tuple[float, float] | None = None,
 ) -> None:
-  """Writes label images as zlib-compressed OME-TIFF, whole or not at all.
+  """Writes label images as zlib-compressed OME-TIFF, atomically.
 
-  Large ones are written as tiles, in memory that does not grow with them.
+  Large images are written as tiles, in memory that does not grow with them.
 
   Args:
-    path: File to write; its folder must exist. An older file is replaced.
-    labels: Integers from 0 to 2**32 - 1; written as uint16, or as uint32 when
-      a value needs it. Read by blocks, in order, up to two times.
-    axes: Of the labels: T, Z or both before YX, where there are several.
-    pixel_size: Height and width of a pixel in um, if known.
+    path: File to write; its folder must exist. An existing file is replaced.
+    labels: Integers from 0 to 2**32 - 1; written as uint16, or as uint32 if a
+      value needs it. Read by blocks, in order, up to two times.
+    axes: Axes of the labels: 'YX', preceded by T, Z or both for a stack.
+    pixel_size: Height and width of a pixel in um; None if unknown.
 
   Raises:
-    ValueError: The labels are not such integers.
+    ValueError: The labels are not integers in that range, or do not fit `axes`.
   """
   path = pathlib.Path(path)
   dtype = _smallest_type(path, labels, axes)
   options: dict[str, Any] = {}
   metadata: dict[str, Any] = {'axes': axes}
-  # tifffile's own is a new one each time; equal labels make equal files.
+  # tifffile's own UUID is random; with this one, equal labels make equal files.
   metadata['UUID'] = str(uuid.uuid5(uuid.NAMESPACE_URL, path.name))
   if pixel_size is not None:
     for axis, size in zip('YX', pixel_size, strict=True):
       metadata[f'PhysicalSize{axis}'] = size
       metadata[f'PhysicalSize{axis}Unit'] = 'µm'
-    # For readers that do not know OME's metadata.
+    # For readers that do not know OME metadata.
     height, width = pixel_size
     options['resolution'] = (_CM_IN_UM / width, _CM_IN_UM / height)
     options['resolutionunit'] = 'CENTIMETER'
@@ -103,20 +107,21 @@ def write_zarr_labels(
   pixel_size: tuple[float, float] | None = None,
   version: str = '0.5',
 ) -> None:
-  """Writes label images as OME-Zarr, block by block, whole or not at all.
+  """Writes label images as OME-Zarr, block by block, atomically.
 
   Args:
-    path: Folder to write, `NAME.zarr`; its parent must exist. An older one is
-      replaced.
-    labels: As for `write_labels`.
-    axes: As for `write_labels`.
-    pixel_size: As for `write_labels`.
-    version: Of OME-Zarr, 0.4 or 0.5.
+    path: Folder to write, `NAME.zarr`; its parent must exist. An existing
+      folder is replaced.
+    labels: Integers from 0 to 2**32 - 1; written as uint16, or as uint32 if a
+      value needs it. Read by blocks, in order, up to two times.
+    axes: Axes of the labels: 'YX', preceded by T, Z or both for a stack.
+    pixel_size: Height and width of a pixel in um; None if unknown.
+    version: Version of OME-Zarr, '0.4' or '0.5'.
 
   Raises:
-    ValueError: The labels are not such integers.
+    ValueError: The labels are not integers in that range, or do not fit `axes`.
   """
-  # Late: it takes long to import, and most runs write TIFF.
+  # Imported late: it is slow to import, and most runs write TIFF.
   from cellseg_jax.images.zarr_files import create_zarr_labels
 
   path = pathlib.Path(path)
@@ -130,7 +135,7 @@ def write_zarr_labels(
       array[block] = np.asarray(labels[block]).astype(dtype)
 
 
-# How label images can be written, and the suffix of each.
+# The formats of label images, and their suffixes.
 FORMATS = {'tif': '.tif', 'zarr': '.zarr'}
 
 
@@ -141,16 +146,18 @@ def write_label_file(
   axes: str = 'YX',
   pixel_size: tuple[float, float] | None = None,
 ) -> None:
-  """Writes label images in the format that the suffix of `path` says.
+  """Writes label images as OME-Zarr or OME-TIFF, by the suffix of `path`.
 
   Args:
-    path: One of the suffixes of `FORMATS`.
-    labels: As for `write_labels`, as the others.
-    axes: See there.
-    pixel_size: See there.
+    path: File or folder to write; '.zarr' gives OME-Zarr, any other suffix
+      OME-TIFF.
+    labels: Integers from 0 to 2**32 - 1; written as uint16, or as uint32 if a
+      value needs it. Read by blocks, in order, up to two times.
+    axes: Axes of the labels: 'YX', preceded by T, Z or both for a stack.
+    pixel_size: Height and width of a pixel in um; None if unknown.
 
   Raises:
-    ValueError: As `write_labels`.
+    ValueError: The labels are not integers in that range, or do not fit `axes`.
   """
   zarr = pathlib.Path(path).suffix == FORMATS['zarr']
   write = write_zarr_labels if zarr else write_labels
@@ -158,7 +165,7 @@ def write_label_file(
 
 
 def _smallest_type(path: pathlib.Path, labels: Labels, axes: str) -> np.dtype:
-  """uint16, or uint32 if a label needs it; checks the labels."""
+  """Checks the labels; returns uint16, or uint32 if a label needs it."""
   kind = np.dtype(labels.dtype)
   if len(labels.shape) != len(axes) or kind.kind not in 'ui':
     raise ValueError(
@@ -188,7 +195,7 @@ def _smallest_type(path: pathlib.Path, labels: Labels, axes: str) -> np.dtype:
 def _blocks(
   shape: Sequence[int], height: int, width: int
 ) -> Iterator[tuple[int | slice, ...]]:
-  """Indices of all blocks: frame by frame, row by row."""
+  """Yields the indices of all blocks: frame by frame, row by row."""
   leading = (range(size) for size in shape[:-2])
   rows = [slice(y, y + height) for y in range(0, shape[-2], height)]
   columns = [slice(x, x + width) for x in range(0, shape[-1], width)]

@@ -1,4 +1,8 @@
-"""Checks on label images: faults that spoil a training run are refused."""
+"""Checks of labelled images: refuses faults that would spoil a training run.
+
+Also small helpers on label images: connected components, renumbering, cells on
+the border.
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -6,12 +10,13 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-# Labels of fewer pixels are warned of.
+# Labels with fewer pixels give a warning.
 TINY_AREA = 30
-# A label image of one value is binary if it has two pieces of this many pixels.
+# A label image with a single value is binary if it has at least two components
+# of this many pixels.
 _PIECE_AREA = 9
-# A label image is interpolated if this share of its cells' outlines (and at
-# least so many pixels) is one pixel wide and borders another label. Measured:
+# A label image counts as interpolated if this share of its outline pixels, and
+# at least this number, are one-pixel rims that border another label. Measured:
 # at most 0.003 in 3,540 real cells, 0.12 after shrinking those eightfold with
 # nearest neighbour; at least 0.2 after any interpolation, smoothing or JPEG.
 _RIM_SHARE = 0.15
@@ -19,7 +24,7 @@ _RIM_PIXELS = 10
 
 _EIGHT = np.ones((3, 3), bool)  # Pixels that meet at a corner are connected.
 
-# Kinds of warning, with the text that their count follows.
+# Kinds of warning, with the text that is shown beside their count.
 WARNINGS = {
   'pieces': 'labels in several pieces (each counts as one cell)',
   'tiny': f'labels smaller than {TINY_AREA} pixels',
@@ -29,17 +34,17 @@ WARNINGS = {
 
 
 class LabelError(ValueError):
-  """An image and its labels cannot be trained on."""
+  """An image or its labels cannot be used for training."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CheckedLabels:
-  """What `check_pair` returns.
+  """Labels that passed `check_pair`.
 
   Attributes:
     labels: int32 (H, W); 0 is background or unlabelled.
     valid: bool (H, W); False where the label was the ignore value.
-    warnings: How often each kind in `WARNINGS` was met.
+    warnings: Count of each kind of warning in `WARNINGS` that occurred.
   """
 
   labels: np.ndarray
@@ -57,24 +62,25 @@ def check_pair(
   binary_labels: str = 'refuse',
   ignore_value: int = -1,
 ) -> CheckedLabels:
-  """Checks one image and its label image before anything is trained on them.
+  """Checks one image and its label image before training.
 
   Args:
     image: (H, W), or (H, W, C) for several channels; integers or floats.
     labels: (H, W), as read from a file.
-    name: What messages call the labels, usually their file.
-    image_name: What messages call the image; `name` if empty.
-    channels: Channels that the image must have.
-    binary_labels: For labels of one value in several pieces: 'refuse' them,
-      take connected 'components' as the cells, or trust that they are
-      'instances' (of formats that cannot be binary).
-    ignore_value: Label of pixels that nobody labelled; -1 for none.
+    name: Name of the labels in messages, usually their file.
+    image_name: Name of the image in messages; '' takes `name`.
+    channels: Number of channels that the image must have.
+    binary_labels: For labels with a single value: 'refuse' them if they have
+      several pieces, take their connected 'components' as cells, or trust that
+      they are 'instances' (for formats that cannot be binary).
+    ignore_value: Label of unlabelled pixels; -1 for none.
 
   Returns:
-    The labels as training takes them, and counts of what to warn of.
+    The labels for training, with the counts of warnings.
 
   Raises:
-    LabelError: Names the fault, where it is and what to do.
+    LabelError: The pair cannot be used; the message says what is wrong, where,
+      and what to do.
   """
   check_image(image, image_name or name, channels)
   _check_type(image, labels, name)
@@ -86,15 +92,26 @@ def check_pair(
 
 
 def connected_pieces(mask: np.ndarray) -> tuple[np.ndarray, int]:
-  """Numbers the 8-connected pieces of a bool (H, W) mask: int32, and count."""
+  """Labels the 8-connected components of a mask.
+
+  Args:
+    mask: bool (H, W).
+
+  Returns:
+    The components, int32 (H, W), numbered from 1, and how many there are.
+  """
   return ndimage.label(mask, _EIGHT)
 
 
 def renumbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns labels as 1 to n in order, int32, and their values before, (n,).
+  """Renumbers labels as 1 to n, keeping their order.
 
   Args:
-    labels: Integers, any shape, from 0 (background), in any numbering.
+    labels: Integers of any shape; 0 is background, labels need not be
+      consecutive.
+
+  Returns:
+    The new labels, int32 of the same shape, and the n old values, increasing.
   """
   values = np.unique(labels)
   values = values[values != 0]
@@ -103,14 +120,14 @@ def renumbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def on_border(labels: np.ndarray) -> np.ndarray:
-  """Returns the labels, increasing, of cells with a pixel on the border."""
+  """Returns the labels of cells with a pixel on the border, increasing."""
   sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
   values = np.unique(np.concatenate(sides))
   return values[values != 0]
 
 
 def check_confidence(confidence: np.ndarray, values: np.ndarray) -> None:
-  """Refuses confidences, (n,), that are not one for each label value."""
+  """Refuses confidences that are not exactly one per label value, (n,)."""
   if confidence.shape != values.shape:
     raise ValueError(
       f'there are {values.size} labels, but confidences of shape '
@@ -119,10 +136,16 @@ def check_confidence(confidence: np.ndarray, values: np.ndarray) -> None:
 
 
 def check_image(image: np.ndarray, name: str, channels: int) -> None:
-  """Refuses an image of other channels, of another type or with NaN.
+  """Refuses an image with the wrong channels or type, or with NaN.
+
+  Args:
+    image: (H, W) or (H, W, C).
+    name: Name of the image in messages.
+    channels: Number of channels that it must have.
 
   Raises:
-    LabelError: The message names the image.
+    LabelError: The image has no pixels, another number of channels, a type that
+      is not numeric, or NaN or infinite values.
   """
   if not image.size:
     raise LabelError(f'{name}: the image has no pixels (shape {image.shape})')
@@ -166,14 +189,14 @@ def _check_type(image: np.ndarray, labels: np.ndarray, name: str) -> None:
 
 
 def _as_int32(labels: np.ndarray) -> np.ndarray:
-  """Keeps the values where int32 holds them, and renumbers them elsewhere."""
+  """Returns labels as int32; renumbers them if a value does not fit."""
   if labels.max() > np.iinfo(np.int32).max:
     return renumbered(labels)[0]
   return labels.astype(np.int32)
 
 
 def _check_rims(labels: np.ndarray, name: str) -> None:
-  """Refuses values that appear only as one-pixel rims."""
+  """Refuses labels with one-pixel rims, a sign of interpolation."""
   rims, outline = _rims(labels)
   count = int(rims.sum())
   if count < _RIM_PIXELS or count < _RIM_SHARE * outline.sum():
@@ -189,10 +212,13 @@ def _check_rims(labels: np.ndarray, name: str) -> None:
 
 
 def _rims(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Finds the rims: outline pixels in no 2x2 block that border another label.
+  """Finds one-pixel rims between labels.
+
+  Rims are outline pixels that border another label and are not part of any 2x2
+  block of equal labels.
 
   Returns:
-    bool (H, W) masks of the rims and of all outline pixels.
+    Masks of the rims and of all outline pixels, bool (H, W).
   """
   padded = np.pad(labels, 1, mode='edge')
   neighbours = (
@@ -218,7 +244,7 @@ def _rims(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _separate(labels: np.ndarray, name: str, binary_labels: str) -> np.ndarray:
-  """Refuses or splits labels of one value in several pieces."""
+  """Refuses or splits labels with a single value, by `binary_labels`."""
   values = np.unique(labels)
   values = values[values != 0]
   if len(values) != 1 or binary_labels == 'instances':
@@ -239,7 +265,7 @@ def _separate(labels: np.ndarray, name: str, binary_labels: str) -> np.ndarray:
 def _warnings(
   image: np.ndarray, labels: np.ndarray
 ) -> Iterator[tuple[str, int]]:
-  """Counts what a pair is warned of, kind by kind."""
+  """Yields each kind of warning that applies to a pair, with its count."""
   pieces = tiny = 0
   labels, _ = renumbered(labels)
   for value, box in enumerate(ndimage.find_objects(labels), start=1):

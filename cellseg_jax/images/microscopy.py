@@ -1,4 +1,4 @@
-"""Microscopes' own formats, read by bioio where it is installed."""
+"""Microscope formats such as CZI, ND2 and LIF, read by bioio if installed."""
 
 import pathlib
 from typing import Any
@@ -11,7 +11,7 @@ from cellseg_jax.images.units import pixel_size_of
 
 
 class _Computed:
-  """A Dask array, computed where it is indexed."""
+  """A Dask array that computes what is indexed."""
 
   def __init__(self, array: Any):
     self.shape, self.dtype = array.shape, array.dtype
@@ -23,15 +23,15 @@ class _Computed:
 
 
 def open_microscopy(path: pathlib.Path, scene: str = '') -> Opened:
-  """Opens one image of a file of any format that bioio knows.
+  """Opens one image of a file in any format that bioio reads.
 
   Args:
     path: The file.
-    scene: As for `choose_scene`.
+    scene: Name or index of the image; '' for files with a single one.
 
   Raises:
-    ImageFileError: bioio, or its reader for this format, is not installed, or
-      the file cannot be read.
+    ImageFileError: bioio or its reader for this format is not installed, the
+      file cannot be read, or the scene is missing or not chosen.
   """
   kind = path.suffix.lower() or 'a file without suffix'
   try:
@@ -51,7 +51,7 @@ def open_microscopy(path: pathlib.Path, scene: str = '') -> Opened:
     names = image.channel_names or ()
   except ImageFileError:
     raise
-  except Exception as error:  # Its readers raise what they like.
+  except Exception as error:  # bioio's readers raise errors of any type.
     raise ImageFileError(
       f'{path}: bioio cannot read this {kind} ({brief(error)}); it is damaged '
       'or of another kind, or its reader is not installed'

@@ -1,6 +1,6 @@
-"""Intensity normalisation and resampling, the same in training and in use.
+"""Intensity normalisation and resampling, shared by training and prediction.
 
-The one module of `images` that uses JAX: training, prediction and export must
+The only module of `images` that uses JAX: training, prediction and export must
 run the same code, and prediction must be differentiable and compilable.
 """
 
@@ -12,26 +12,27 @@ import jax.numpy as jnp
 
 from cellseg_jax.config import IntensityConfig
 
-# Products with sides of images stay below 2**31.
+# Keeps products with image sides below 2**31.
 _LARGEST_DENOMINATOR = 4000
 
 
 def sample_stride(shape: tuple[int, ...], config: IntensityConfig) -> int:
-  """Returns the distance in pixels of the rows and columns looked at."""
+  """Returns the step, in pixels, between sampled rows and columns."""
   return math.ceil(math.sqrt(shape[0] * shape[1] / config.sample))
 
 
 def intensity_range(
   image: jax.Array, config: IntensityConfig
 ) -> tuple[jax.Array, jax.Array]:
-  """Finds the intensities that normalisation maps to 0 and to 1.
+  """Computes the intensity range that normalisation maps to 0 and 1.
 
   Args:
     image: float32 (H, W, C); H and W may be symbolic (`jax.export`).
-    config: Percentiles, sample and floor.
+    config: Percentiles, sample size and noise floor.
 
   Returns:
-    Lowest intensity and range, float32 (C,); the range is positive.
+    The intensity that maps to 0, and the range above it that maps to 1, float32
+    (C,) each; the range is positive.
   """
   if any(map(jax.export.is_symbolic_dim, image.shape[:2])):
     sample, following = _sample_of_unknown(image, config)
@@ -44,22 +45,22 @@ def intensity_range(
 def _sample_of_unknown(
   image: jax.Array, config: IntensityConfig
 ) -> tuple[jax.Array, jax.Array]:
-  """Takes the same sample where the stride is known when the program runs.
+  """Takes the sample of an image whose size is known only at run time.
 
   Args:
     image: float32 (H, W, C), H and W symbolic.
-    config: As for `intensity_range`.
+    config: Sample size.
 
   Returns:
-    The sample and what follows its pixels, as for `range_of_sample`, in one
-    row, float32 (1, n, C) each; NaN in places that are not needed.
+    The sampled pixels and the pixels that follow them in their rows, as one row
+    of float32 (1, n, C) each; unused places are NaN.
   """
   height, width = image.shape[:2]
   least = jnp.asarray(-(-height * width // config.sample), jnp.int32)
   stride = jnp.round(jnp.sqrt(least)).astype(jnp.int32)
   stride += stride * stride < least
   columns = (width + stride - 1) // stride
-  # At most so many: (H / stride + 1) * (W / stride + 1).
+  # An upper bound of the sampled pixels, (H / stride + 1) * (W / stride + 1).
   number = jnp.arange(config.sample + height + width + 1, dtype=jnp.int32)
   row, column = number // columns * stride, number % columns * stride
 
@@ -75,24 +76,25 @@ def range_of_sample(
   config: IntensityConfig,
   padded: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-  """Finds the same from a sample of the image's pixels on a fixed grid.
+  """Computes the intensity range from a sample of pixels on a fixed grid.
 
-  They are percentiles of the sample. Where they lie closer than
+  The range lies between two percentiles of the sample. If they are closer than
   `config.noise_floor` standard deviations of the pixel noise, the field is
-  almost empty and the range is widened to that, so that noise stays small. The
-  noise is read off differences of horizontal neighbours, whose mean absolute
-  value is 2/sqrt(pi) standard deviations for Gaussian noise.
+  almost empty, and the range is widened to that so that noise stays small. The
+  noise is estimated from differences between horizontal neighbours, whose mean
+  absolute value is 2/sqrt(pi) standard deviations for Gaussian noise.
 
   Args:
     sample: Every `sample_stride`-th row and column from the first, float32 (h,
       w, C).
-    following: The pixels that follow those in their rows, float32 (h, w or
-      w - 1, C).
-    config: As for `intensity_range`.
-    padded: Whether NaN stands where there is no pixel.
+    following: The pixels that follow the sampled ones in their rows, float32
+      (h, w or w - 1, C).
+    config: Percentiles and noise floor.
+    padded: Whether NaN stands for missing pixels.
 
   Returns:
-    As `intensity_range`.
+    The intensity that maps to 0, and the range above it that maps to 1, float32
+    (C,) each; the range is positive.
   """
   channels = sample.shape[-1]
   percentiles = jnp.array([config.low_percentile, config.high_percentile])
@@ -102,7 +104,7 @@ def range_of_sample(
   if following.size:
     differences = jnp.abs(following - sample[:, : following.shape[1]])
     if padded:
-      # Of an image of one column nothing is left.
+      # An image with a single column has no neighbours: the mean is NaN.
       differences = jnp.nan_to_num(jnp.nanmean(differences, (0, 1)))[None, None]
     noise = differences.mean((0, 1)) * math.sqrt(math.pi) / 2
   span = jnp.maximum(high - low, config.noise_floor * noise)
@@ -114,17 +116,18 @@ def normalize(image: jax.Array, config: IntensityConfig) -> jax.Array:
 
   Args:
     image: float32 (H, W, C), raw intensities.
-    config: As for `intensity_range`.
+    config: Percentiles, sample size and noise floor.
 
   Returns:
-    float32 (H, W, C); values outside the percentiles lie outside [0, 1].
+    float32 (H, W, C); not clipped: intensities outside the range are mapped
+    outside [0, 1].
   """
   low, span = intensity_range(image, config)
   return (image - low) / span
 
 
 def whole_ratio(factor: float) -> tuple[int, int]:
-  """Returns `factor` as a fraction of small whole numbers, above and below."""
+  """Returns `factor` as a fraction: a numerator and a small denominator."""
   ratio = fractions.Fraction(factor).limit_denominator(_LARGEST_DENOMINATOR)
   return ratio.as_integer_ratio()
 
@@ -132,10 +135,12 @@ def whole_ratio(factor: float) -> tuple[int, int]:
 def resampled_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
   """Returns height and width times `factor`, rounded, at least 1.
 
+  Halves are rounded down.
+
   Args:
     shape: Height and width; may be symbolic (`jax.export`).
-    factor: Of 0.05 to 8; taken as the nearest fraction of a small denominator,
-      since symbolic sizes are whole numbers. Halves are rounded down.
+    factor: 0.05 to 8; approximated by a fraction with a small denominator, as
+      symbolic sizes are integers.
   """
   above, below = whole_ratio(factor)
   height, width = (
@@ -146,7 +151,7 @@ def resampled_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
 
 
 def resample(image: jax.Array, shape: tuple[int, int]) -> jax.Array:
-  """Resamples an image linearly, with antialiasing when it shrinks.
+  """Resamples an image linearly, with antialiasing if it shrinks.
 
   Args:
     image: float32 (H, W, C).

@@ -1,4 +1,4 @@
-"""What opening a file gives, whatever its format."""
+"""The common result of opening an image file of any format."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -11,7 +11,7 @@ class LazyArray(Protocol):
   """An array whose pixels are read when it is indexed.
 
   Attributes:
-    chunks: Sizes along each axis that are decoded at once.
+    chunks: Size, along each axis, of the pieces that are decoded at once.
   """
 
   @property
@@ -28,15 +28,14 @@ class LazyArray(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Opened:
-  """A file's array and what its metadata say.
+  """The array of a file and its metadata.
 
   Attributes:
     array: The pixels; indexed by integers and slices.
-    axes: A letter an axis, '?' where the metadata do not state it.
-    pixel_size: Height and width of a pixel in um, if known.
-    channel_names: If known, as many as channels.
-    stored: Bytes of all files that it consists of, where these are not all at
-      its path.
+    axes: One letter per axis, '?' if the metadata do not state it.
+    pixel_size: Height and width of a pixel in um; None if unknown.
+    channel_names: Names of the channels; empty if unknown.
+    stored: Bytes of all files of the image; None if all are at its path.
   """
 
   array: LazyArray
@@ -47,7 +46,7 @@ class Opened:
 
 
 class Loaded:
-  """An array that can only be read whole, at its first use."""
+  """An array that is read as a whole when it is first indexed."""
 
   def __init__(
     self,

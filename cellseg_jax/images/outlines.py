@@ -1,15 +1,18 @@
-"""The outlines of the cells of a label image: as pixels and as polygons."""
+"""Outlines of the cells in a label image, as pixels and as polygons.
+
+Used for pictures, ImageJ ROIs, GeoJSON and the report.
+"""
 
 import numpy as np
 from skimage.measure import label as label_pieces
 
-# A cell's outline: polygons, each a list of closed rings, the outer one first
-# and then its holes; a ring is int (N, 2), the corners as x, y.
+# The outline of a cell: polygons, each a list of closed rings, the outer ring
+# first and then its holes; a ring is int (N, 2), its corners as x, y.
 Polygons = list[list[np.ndarray]]
 
 
 def boundary(labels: np.ndarray) -> np.ndarray:
-  """Marks the pixels of cells with a side on anything else, bool (H, W)."""
+  """Marks cell pixels that share a side with another label, bool (H, W)."""
   padded = np.pad(labels, 1, mode='edge')
   inner = padded[1:-1, 1:-1]
   differs = np.zeros(labels.shape, bool)
@@ -24,22 +27,22 @@ def boundary(labels: np.ndarray) -> np.ndarray:
 
 
 def polygons(labels: np.ndarray) -> dict[int, Polygons]:
-  """Finds the polygons that hold exactly the pixels of each cell.
+  """Finds polygons that cover exactly the pixels of each cell.
 
-  Their corners are corners of pixels: the first pixel of an image spans 0 to 1
-  in x and y. Every polygon is one piece whose pixels connect by their sides;
-  pieces that meet at a corner are polygons of their own. All are simple in the
-  sense of OGC 06-103r4: no ring crosses or touches itself.
+  Their corners are pixel corners: the first pixel of an image spans 0 to 1 in x
+  and y. Every polygon is one 4-connected component; components that meet only
+  at a corner are separate polygons. All are simple in the sense of OGC
+  06-103r4: no ring crosses or touches itself.
 
   Args:
-    labels: Integers (H, W), in any numbering; 0 is background.
+    labels: Integers (H, W); 0 is background, labels need not be consecutive.
 
   Returns:
-    For each label, in increasing order, its polygons.
+    The polygons of each label, in increasing order of the labels.
   """
   pieces = label_pieces(labels, background=0, connectivity=1)
-  # Sides that meet in the first corner of a piece belong to its outer ring, so
-  # that of the rings of a piece the outer one is found first.
+  # Rings are found in reading order, and the first pixel of a piece lies on its
+  # outer ring, so the outer ring of each piece comes first.
   of_piece: dict[int, list[np.ndarray]] = {}
   of_label: dict[int, Polygons] = {}
   for ring, (y, x) in _rings(np.pad(pieces, 1)):
@@ -52,21 +55,22 @@ def polygons(labels: np.ndarray) -> dict[int, Polygons]:
 
 
 def _rings(pieces: np.ndarray) -> list[tuple[np.ndarray, tuple[int, int]]]:
-  """Walks along the sides of pixels that lie on a border.
+  """Traces the rings along the borders of all pieces.
 
   Args:
     pieces: Integers (H + 2, W + 2), 0 in a frame one pixel wide.
 
   Returns:
-    The corners of every ring, with the piece to the right of the way (y points
-    down), and a pixel of that piece; both without the frame.
+    For every ring, its corners, in the direction that has the piece on the
+    right (y points down), and row and column of a pixel of the piece. The frame
+    does not count in the coordinates.
   """
   width = pieces.shape[1]
   pixel, side, successor = _sides(pieces)
   steps = successor.tolist()
   seen = bytearray(len(steps))
   y, x = np.divmod(pixel, width)
-  # Where the way along side 0 to 3 (up, right, down, left) of a pixel begins.
+  # Start of side 0 to 3 (up, right, down, left) of each pixel.
   start_x = x - 1 + np.isin(side, (1, 2))
   start_y = y - 1 + np.isin(side, (2, 3))
   rings = []
@@ -88,12 +92,13 @@ def _rings(pieces: np.ndarray) -> list[tuple[np.ndarray, tuple[int, int]]]:
 def _sides(
   pieces: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Lists the sides of pixels on which another piece or background lies.
+  """Lists the pixel sides that border another piece or background.
 
   Returns:
-    Of every side, in reading order of the pixels: the pixel's place in the
-    flat image, the direction of the side (0 to 3: up, right, down, left), and
-    the place in this list of the side that follows it around the piece.
+    For every side, in reading order of the pixels: the index of the pixel in
+    the flattened image, the direction of the side (0 to 3: up, right, down,
+    left), and the index in this list of the side that follows it around the
+    piece.
   """
   width = pieces.shape[1]
   flat = pieces.ravel()
@@ -110,8 +115,8 @@ def _sides(
   pixel, side = np.divmod(sides, 4)
   ahead = pixel + outward[(side + 1) % 4]
   beyond = ahead + outward[side]
-  # A piece that meets itself at a corner is taken to hang together there:
-  # else its ring would touch itself.
+  # A piece that meets itself at a corner is taken as connected there, or its
+  # ring would touch itself.
   turns_out = flat[beyond] == flat[pixel]
   goes_on = flat[ahead] == flat[pixel]
   following = np.select(

@@ -1,4 +1,4 @@
-"""Images and label images as pictures to look at. NumPy only."""
+"""Images and label images as pictures for display. NumPy and SciPy only."""
 
 from collections.abc import Sequence
 import colorsys
@@ -10,11 +10,11 @@ from cellseg_jax.images.outlines import boundary
 
 Colour = tuple[float, float, float]
 
-# Cells of more pixels have outlines two pixels wide, as they are looked at
-# from further away.
+# If the median cell has more pixels, outlines are two pixels wide: such images
+# are usually displayed at a smaller scale.
 _LARGE = 1000
 
-# Matplotlib's ten, for cells that are filled on black.
+# Matplotlib's ten colours, for filled cells on black.
 FILL_COLOURS: tuple[Colour, ...] = (
   (0.122, 0.467, 0.706),
   (1.000, 0.498, 0.055),
@@ -27,7 +27,7 @@ FILL_COLOURS: tuple[Colour, ...] = (
   (0.737, 0.741, 0.133),
   (0.090, 0.745, 0.812),
 )
-# Bright and unlike grey, for thin lines on a grey image.
+# Bright, saturated colours, for thin lines on a grey image.
 LINE_COLOURS: tuple[Colour, ...] = (
   (1.00, 0.88, 0.10),
   (0.10, 0.90, 1.00),
@@ -39,13 +39,16 @@ LINE_COLOURS: tuple[Colour, ...] = (
 
 
 def grey(image: np.ndarray) -> np.ndarray:
-  """Returns brightness for display: the mean of stretched channels.
+  """Returns an image's brightness for display.
+
+  It is the mean of its channels, each stretched between its percentiles 1 and
+  99.8.
 
   Args:
     image: Intensities in any range, (H, W) or (H, W, C).
 
   Returns:
-    float64 (H, W), 0 to 1; 0 where a channel is the same everywhere.
+    float64 (H, W), 0 to 1; a constant channel counts as 0.
   """
   channels = image[..., None] if image.ndim == 2 else image
   channels = channels.astype(np.float64)
@@ -60,13 +63,13 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
   Args:
     image: Intensities in any range, (H, W) or (H, W, C).
-    labels: Integers (H, W), in any numbering; 0 is background.
+    labels: Integers (H, W); 0 is background, labels need not be consecutive.
 
   Returns:
     uint8 (H, W, 3); outlines lie within their cells, and cells that touch or
     are close have outlines of different colours.
   """
-  # Faint cells are to be seen beside bright ones, and lines on both.
+  # Faint cells must be visible beside bright ones, and lines on both.
   picture = np.repeat(0.85 * grey(image)[..., None] ** 0.7, 3, axis=-1)
   outline = boundary(labels)
   _, areas = np.unique(labels[labels > 0], return_counts=True)
@@ -80,14 +83,14 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def label_colours(
   labels: np.ndarray, palette: Sequence[Colour] = FILL_COLOURS
 ) -> np.ndarray:
-  """Colours every cell, touching and close cells differently.
+  """Colours every cell; touching and close cells get different colours.
 
   Args:
     labels: Integer (H, W); 0 is background and becomes black.
-    palette: The colours to choose from; hues are added where they run out.
+    palette: The colours to choose from; more hues are added if they run out.
 
   Returns:
-    RGB, float64 (H, W, 3), 0 to 1; the same for the same cells.
+    RGB, float64 (H, W, 3), 0 to 1; deterministic.
   """
   values, index = np.unique(labels, return_inverse=True)
   index = index.reshape(labels.shape) + int(values[0] != 0)
@@ -103,14 +106,17 @@ def label_colours(
 
 
 def _colour(number: int, palette: Sequence[Colour]) -> Colour:
-  """A colour of the palette, or one of endlessly many hues beyond those."""
+  """Returns a colour of the palette, or a further hue beyond its end."""
   if number < len(palette):
     return palette[number]
   return colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.5, 1)  # Golden ratio.
 
 
 def _lower_neighbours(labels: np.ndarray, reach: int = 4) -> dict[int, set]:
-  """Lower labels within `reach` pixels in a row, column or diagonal."""
+  """Finds, for each label, the lower labels that are close to it.
+
+  Close is up to `reach` pixels away along a row, column or diagonal.
+  """
   neighbours: dict[int, set] = {}
   for step in range(1, reach + 1):
     here, back = np.s_[:-step], np.s_[step:]

@@ -1,4 +1,4 @@
-"""PNG and JPEG files."""
+"""Reading of PNG and JPEG files, with Pillow."""
 
 from collections.abc import Iterator
 import contextlib
@@ -23,7 +23,10 @@ def open_raster(path: pathlib.Path, *, palette: bool = False) -> Opened:
 
   Args:
     path: The file.
-    palette: Of a palette file the indices, not the colours.
+    palette: Whether to read the indices of a palette file, not its colours.
+
+  Raises:
+    ImageFileError: The file has colours of 16 bits, of which Pillow reads 8.
   """
   with _without_pillows_limit():
     with Image.open(path) as file:
@@ -53,12 +56,12 @@ def load_raster(
 
   Args:
     path: The file.
-    size: Height and width, which have been checked; Pillow may read others from
-      a header than who checked them.
-    **options: For imageio.
+    size: Height and width, as another reader found them and checked; Pillow may
+      read the header differently.
+    **options: Options of imageio.
 
   Raises:
-    ValueError: Pillow reads others.
+    ValueError: Pillow finds another size.
   """
   with _without_pillows_limit():
     with Image.open(path) as file:
@@ -72,7 +75,7 @@ def load_raster(
 
 @contextlib.contextmanager
 def _without_pillows_limit() -> Iterator[None]:
-  """Leaves the limit on pixels to `check_size`, which a caller can raise."""
+  """Switches off Pillow's limit on pixels; `check_size` has its own."""
   with _ONE_AT_A_TIME:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:

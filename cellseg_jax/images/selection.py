@@ -1,4 +1,7 @@
-"""Which planes of a file are segmented: of channels, times and depths."""
+"""Selection of the channels, times and depths of a file to segment.
+
+`select` turns an open file into the frames that segmentation works on.
+"""
 
 from collections.abc import Sequence
 import dataclasses
@@ -7,24 +10,24 @@ from cellseg_jax.images.errors import ImageFileError
 from cellseg_jax.images.frames import Frame, grey_type, RGB_MODES
 from cellseg_jax.images.source import Source
 
-# Planes of a file that are looked at; a header of a few bytes can claim any
-# number, of a pixel each.
+# Maximum number of planes taken from a file; a header of a few bytes can claim
+# any number of planes of one pixel.
 _MOST_PLANES = 2**18
 _MOST_LISTED = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-  """What to take of every file.
+  """What to take from every file.
 
   Attributes:
     channel: Names or indices from 0, separated by commas, one for each channel
-      of the model; '' takes all, of a file of as many.
+      of the model; '' takes all and requires a file with as many channels.
     time: Index from 0; None takes every time point.
-    z: Index from 0, 'max' for the maximum over depth, 'all' for every plane;
-      '' for files of a single plane.
-    rgb: How colours become grey, of `RGB_MODES`; '' refuses colours, unless the
-      model takes as many channels.
+    z: Index from 0, 'max' for the maximum over depth, or 'all' for every plane;
+      '' requires a file with a single plane.
+    rgb: How colours become grey, one of `RGB_MODES`; '' refuses colours, unless
+      the model takes as many channels.
   """
 
   channel: str = ''
@@ -46,16 +49,16 @@ class Selection:
 def select(
   source: Source, selection: Selection, channels: int = 1
 ) -> list[Frame]:
-  """Returns the frames of a file, times first and depths within each.
+  """Returns the frames of a file, ordered by time and then by depth.
 
   Args:
     source: The file.
     selection: What to take.
-    channels: How many the model takes.
+    channels: Number of channels that the model takes.
 
   Raises:
-    ImageFileError: The file has not what is to be taken, or more than can be
-      taken without a choice; the message lists what it has.
+    ImageFileError: The file does not have what is selected, or several channels
+      or planes of which none is selected; the message lists what it has.
   """
   if source.dtype.kind not in 'uif':
     raise ImageFileError(
@@ -95,14 +98,14 @@ def select(
 
 
 def stack_axes(frames: Sequence[Frame]) -> str:
-  """Returns the axes in which frames of one file differ: '', T, Z or TZ."""
+  """Returns the axes along which a file's frames differ: '', T, Z or TZ."""
   times = {frame.time for frame in frames}
   depths = {tuple(frame.depths) for frame in frames}
   return 'T' * (len(times) > 1) + 'Z' * (len(depths) > 1)
 
 
 def _rgb(source: Source, selection: Selection, channels: int) -> str:
-  """How the file's colours become grey, '' where they need not."""
+  """Returns how the file's colours become grey; '' if they need not."""
   samples = source.size('S')
   if samples == 1 or (
     not selection.rgb
@@ -131,7 +134,7 @@ def _rgb(source: Source, selection: Selection, channels: int) -> str:
 
 
 def _channels(source: Source, choice: str, channels: int) -> list[int]:
-  """The indices of the channels to take."""
+  """Returns the indices of the channels to take."""
   has = f'{source.path}: has {_count(source.size("C"))} ({_listed(source)})'
   takes = f'the model takes {_count(channels)}'
   if not choice:
@@ -168,7 +171,7 @@ def _times(source: Source, time: int | None) -> Sequence[int]:
 
 
 def _depths(source: Source, z: str) -> Sequence[Sequence[int]]:
-  """The planes of every frame at one time."""
+  """Returns, for every frame of one time point, the planes it is made of."""
   count = source.size('Z')
   if z == 'max':
     return [range(count)]

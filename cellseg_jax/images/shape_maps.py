@@ -1,10 +1,11 @@
-"""Maps of where a pixel lies in its cell, to tell touching cells apart.
+"""Distance and centre maps: where a pixel lies in its cell.
 
-Both are 1 in the middle of a cell and fall towards 0, whatever the cell's size.
-The distance map is 0 along every border, so a valley runs between cells that
-touch; but it has several peaks in a cell of uneven width. The centre map has
-one peak in a cell of any shape, however long or bent; but its valley between
-two cells that lie side by side is shallow. NumPy only.
+The network predicts them so that touching cells can be separated. Both are 1 in
+the middle of a cell and fall towards 0, whatever the cell's size. The distance
+map falls to 0 at every border, so a valley runs between touching cells, but it
+has several peaks in a cell of uneven width. The centre map has one peak in a
+cell of any shape, however long or bent, but a shallow valley between two cells
+side by side. Does not use JAX.
 """
 
 import numpy as np
@@ -13,15 +14,15 @@ from skimage.graph import MCP_Geometric
 
 
 def distance(cell: np.ndarray) -> np.ndarray:
-  """Returns each pixel's distance to the border, over the largest in the cell.
+  """Returns the distance to the border, over its maximum in the cell.
 
-  The normalised form of Scherr et al., PLoS ONE 2020 ("cell distance").
+  This is the normalised "cell distance" of Scherr et al., PLoS ONE 2020.
 
   Args:
-    cell: bool (H, W), one cell; the array's own border counts as no border.
+    cell: bool (H, W), one cell; the edge of the array is not a border of it.
 
   Returns:
-    float32 (H, W), above 0 to 1 in the cell, 0 outside.
+    float32 (H, W), above 0 and up to 1 in the cell, 0 outside.
   """
   if cell.all():
     return np.ones(cell.shape, np.float32)
@@ -30,15 +31,17 @@ def distance(cell: np.ndarray) -> np.ndarray:
 
 
 def centre(cell: np.ndarray) -> np.ndarray:
-  """Returns how near each pixel is to the cell's centre, within the cell.
+  """Returns how close each pixel is to the cell's centre, within the cell.
 
-  One minus the length of the shortest path in the cell, over the longest such
-  path (the geodesic form of the flows to the centre of Stringer et al., Nature
-  Methods 2021). The centre is the pixel nearest to the centroid among those at
-  least half as deep in the cell as the deepest.
+  The value is one minus the length of the shortest path to the centre inside
+  the cell, divided by one more than the longest such path (a geodesic form of
+  the flows to the centre of Stringer et al., Nature Methods 2021). The centre
+  is the pixel closest to the centroid among those with a distance map of at
+  least 0.5.
 
   Args:
-    cell: bool (H, W), one cell; a piece apart from the centre's is left 0.
+    cell: bool (H, W), one cell; pieces that are not connected to the centre
+      stay 0.
 
   Returns:
     float32 (H, W), 0 to 1.
@@ -57,7 +60,7 @@ SHAPE_MAPS = {'distance': distance, 'centre': centre}
 
 
 def shape_map(labels: np.ndarray, name: str) -> np.ndarray:
-  """Computes one of `SHAPE_MAPS` for all cells of a label image.
+  """Computes a distance or centre map for all cells of a label image.
 
   Args:
     labels: int (H, W); 0 is background.
@@ -70,7 +73,7 @@ def shape_map(labels: np.ndarray, name: str) -> np.ndarray:
   for value, box in enumerate(ndimage.find_objects(labels), 1):
     if box is None:
       continue
-    # With a pixel around it, except where the image ends.
+    # With a margin of one pixel, except at the edge of the image.
     box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
     cell = labels[box] == value
     result[box][cell] = SHAPE_MAPS[name](cell)[cell]

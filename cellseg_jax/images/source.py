@@ -1,4 +1,8 @@
-"""Image files of any kind, opened without reading their pixels."""
+"""Image files of all formats, opened without reading their pixels.
+
+The entry point for reading large files and files with more than two axes;
+formats have modules of their own, such as `tiff` and `zarr_files`.
+"""
 
 from collections.abc import Iterator
 import contextlib
@@ -30,18 +34,18 @@ _ZARR_MARKS = ('zarr.json', '.zgroup', '.zarray')
 
 
 class Source:
-  """An image file whose pixels are read where it is indexed.
+  """An image file whose pixels are read when it is indexed.
 
-  Several threads may index it: they are served one after another.
+  Several threads may index it; they are served one after another.
 
   Attributes:
     path: The file.
-    shape: Of the whole.
-    axes: A letter an axis: of T, C, Z, Y, X, and S for the samples of RGB.
-    dtype: In this machine's byte order.
-    pixel_size: Height and width of a pixel in um, or None if not known.
-    channel_names: As many as channels, or none if not known.
-    max_pixels: Values that may be held at once.
+    shape: Shape of the whole array.
+    axes: One letter per axis: T, C, Z, Y, X, and S for RGB samples.
+    dtype: Type of the pixels, in this machine's byte order.
+    pixel_size: Height and width of a pixel in um; None if unknown.
+    channel_names: Names of the channels; empty if unknown.
+    max_pixels: Maximum number of values in memory at once.
   """
 
   def __init__(
@@ -61,30 +65,30 @@ class Source:
     self._lock = threading.Lock()
 
   def size(self, axis: str) -> int:
-    """The length along the axis of a letter; 1 where there is none."""
+    """Returns the length of an axis, by its letter; 1 if there is none."""
     return self.shape[self.axes.index(axis)] if axis in self.axes else 1
 
   def __getitem__(self, index: Any) -> np.ndarray:
     """Reads a block.
 
     Args:
-      index: Integers and slices of positive steps, as for a NumPy array.
+      index: Integers and slices with positive steps, as for a NumPy array.
 
     Returns:
       The pixels as they are in the file.
 
     Raises:
-      ImageFileError: They cannot be read.
+      ImageFileError: The pixels cannot be read.
     """
     full = _full_index(index, self.shape)
     with self._lock, reading(self.path):
       return np.asarray(self._array[full], self.dtype)
 
   def read(self) -> np.ndarray:
-    """Reads the whole.
+    """Reads the whole array.
 
     Raises:
-      ImageFileError: It cannot be read, or is larger than allowed.
+      ImageFileError: It cannot be read, or has more than `max_pixels` values.
     """
     check_size(self.path, self.shape, math.prod(self.shape), self.max_pixels)
     return self[...]
@@ -101,19 +105,19 @@ def open_image(
   """Opens an image file without reading its pixels.
 
   Args:
-    path: A TIFF, PNG or JPEG file, a folder of OME-Zarr, or a file of any
-      format that bioio reads, where it is installed.
-    axes: The axes of its array, such as 'TCZYX'; they hold against the file's
-      metadata. None takes those of the metadata.
-    scene: Name or index of the image meant, in a file of several.
-    max_pixels: Values that may be held in memory at once.
+    path: A TIFF, PNG or JPEG file, an OME-Zarr folder, or a file in any format
+      that bioio reads, if it is installed.
+    axes: Axes of the array, such as 'TCZYX', which override the metadata; None
+      takes those of the metadata.
+    scene: Name or index of the image in a file of several; '' for files of one.
+    max_pixels: Maximum number of values in memory at once.
 
   Yields:
-    The image; closed afterwards.
+    The image; closed when the block ends.
 
   Raises:
-    ImageFileError: The file is missing, empty, cut off, of an unknown kind, of
-      no pixels or too many, or what its axes are is not stated.
+    ImageFileError: The file is missing, empty, cut off, of an unknown format,
+      has no pixels or too many, or does not state its axes.
     ValueError: `axes` cannot be the axes of an image.
   """
   path = pathlib.Path(path)
@@ -130,19 +134,20 @@ def open_file(
   palette: bool = False,
   max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Opened]:
-  """Opens a file as `open_image`, whatever its axes.
+  """Opens a file without resolving its axes.
 
   Args:
-    path: The file, or folder of OME-Zarr.
-    scene: As for `open_image`.
-    palette: Of a palette PNG the indices, not the colours.
-    max_pixels: As for `open_image`.
+    path: The file, or an OME-Zarr folder.
+    scene: Name or index of the image in a file of several; '' for files of one.
+    palette: Whether to read the indices of a palette PNG, not its colours.
+    max_pixels: Maximum number of values in memory at once.
 
   Yields:
-    The file's array and what its metadata say; closed afterwards.
+    The array of the file and its metadata; closed when the block ends.
 
   Raises:
-    ImageFileError: As `open_image`, but for the axes.
+    ImageFileError: The file is missing, empty, cut off, of an unknown format,
+      or has no pixels or too many.
   """
   check_exists(path)
   with contextlib.ExitStack() as stack:
@@ -153,7 +158,7 @@ def open_file(
 
 
 def _check(path: pathlib.Path, opened: Opened, max_pixels: int) -> None:
-  """Refuses what is no image, or claims to be too large a one."""
+  """Refuses pixels that are not numbers, and images that are too large."""
   array = opened.array
   if array.dtype.kind not in 'buifc':
     raise ImageFileError(
@@ -167,10 +172,11 @@ def _check(path: pathlib.Path, opened: Opened, max_pixels: int) -> None:
 
 
 def check_exists(path: pathlib.Path) -> None:
-  """Refuses a path at which there is nothing to read.
+  """Refuses a path that is not a file with content or a Zarr folder.
 
   Raises:
-    ImageFileError: There is no such file, an empty one, or a plain folder.
+    ImageFileError: There is no such file, it is empty, or it is a folder other
+      than a Zarr one.
   """
   if path.is_dir():
     if not is_zarr(path):
@@ -185,7 +191,7 @@ def check_exists(path: pathlib.Path) -> None:
 
 
 def is_zarr(path: pathlib.Path) -> bool:
-  """Whether a path is a folder of Zarr, which is one image."""
+  """Returns whether a path is a Zarr folder, which counts as one image."""
   return any((path / mark).is_file() for mark in _ZARR_MARKS)
 
 
@@ -197,7 +203,7 @@ def _open(
     return open_tiff(path, stack, scene)
   if suffix in RASTER_SUFFIXES:
     return open_raster(path, palette=palette)
-  # Late: neither is quick to import, and most files need neither.
+  # Imported late: both are slow to import, and most files need neither.
   if path.is_dir():
     from cellseg_jax.images.zarr_files import open_zarr
 
@@ -208,7 +214,7 @@ def _open(
 
 
 def _full_index(index: Any, shape: tuple[int, ...]) -> tuple[int | slice, ...]:
-  """An integer or a slice for every axis, all from 0 and within the shape."""
+  """Returns a non-negative integer or an explicit slice for every axis."""
   parts = list(index) if isinstance(index, tuple) else [index]
   if not any(part is ... for part in parts):
     parts.append(...)

@@ -1,8 +1,8 @@
-"""The tables of many files as one CSV and one Parquet file, piece by piece.
+"""The tables of cells of many files, merged into one CSV and one Parquet file.
 
-Each file's rows are a part of their own, which is replaced when the file is
-done again. All parts are then merged, one after another, so that memory does
-not grow with their number.
+The rows of each segmented file are stored as a part of their own, which is
+replaced if the file is segmented again. The parts are merged one after another,
+so that memory does not grow with their number.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,24 +25,24 @@ _TYPES = {
   float: pa.float64(),
   bool: pa.bool_(),
 }
-# Rows that are in memory at a time, and those of a Parquet row group.
+# Approximate number of rows in memory at a time, and in a Parquet row group.
 _ROWS = 50_000
 
 
 class TableError(ValueError):
-  """The part of a file is not one that was written here."""
+  """The part of a table is damaged or was not written by `write_part`."""
 
 
 def part_path(out: str | pathlib.Path, name: str) -> pathlib.Path:
-  """Returns where the part of one file lies.
+  """Returns the path of the part of one segmented file.
 
   Args:
     out: The folder of the merged tables.
-    name: The name that the file's outputs have; without folders.
+    name: Name of the file's outputs, without folders.
 
   Raises:
-    ValueError: The name could lead out of the folder.
-    OutsideError: The parts' folder is a link that leads out of it.
+    ValueError: The name is not a plain file name.
+    OutsideError: The folder of the parts is a link that leads out of `out`.
   """
   if not is_plain(name):
     raise ValueError(f'{name!r} is not the name of a file without folders')
@@ -50,11 +50,11 @@ def part_path(out: str | pathlib.Path, name: str) -> pathlib.Path:
 
 
 def write_part(path: str | pathlib.Path, table: Table) -> None:
-  """Writes the rows of one file, in place of those that it had before.
+  """Writes the rows of one segmented file, replacing its earlier ones.
 
   Args:
-    path: As `part_path` returns; its folder is made.
-    table: As `measure_cells` returns.
+    path: The path that `part_path` returns; its folder is created.
+    table: The table that `measure_cells` returns.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,15 +65,15 @@ def write_part(path: str | pathlib.Path, table: Table) -> None:
 def read_part(
   path: str | pathlib.Path, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """Reads columns of what `write_part` wrote; empty numbers become NaN.
+  """Reads columns of a part; empty numbers become NaN.
 
   Args:
-    path: The part.
-    names: Of the columns.
+    path: A part that `write_part` wrote.
+    names: Names of the columns.
 
   Raises:
     TableError: The part is damaged.
-    OSError: It is not there.
+    FileNotFoundError: There is no such part.
   """
   with _opened(path) as file:
     table = file.read(columns=list(names))
@@ -83,16 +83,18 @@ def read_part(
 def merge_parts(
   parts: Sequence[str | pathlib.Path], out: str | pathlib.Path
 ) -> None:
-  """Writes `out/cells.csv` and `out/cells.parquet`, each whole or not at all.
+  """Merges parts into `out/cells.csv` and `out/cells.parquet`.
+
+  Each file is written atomically.
 
   Args:
-    parts: The parts, in the order that their rows are to have. Their images
-      may have several numbers of channels: what a part lacks is empty.
+    parts: The parts, in the order that their rows shall have. Their images may
+      differ in the number of channels: columns that a part lacks stay empty.
     out: The folder to write to.
 
   Raises:
     TableError: A part is damaged.
-    OSError: A part is not there, or the tables cannot be written.
+    OSError: A part is missing, or the tables cannot be written.
   """
   out = pathlib.Path(out)
   schema = _schema(columns(0))
@@ -113,7 +115,7 @@ def merge_parts(
 def _batches(
   parts: Sequence[str | pathlib.Path], schema: pa.Schema
 ) -> Iterator[pa.Table]:
-  """Reads the parts in order, many small ones together."""
+  """Yields the rows of the parts in order, small parts together."""
   waiting, rows = [schema.empty_table()], 0
   for part in parts:
     with _opened(part) as file:
@@ -140,7 +142,7 @@ def _opened(part: str | pathlib.Path) -> Iterator[parquet.ParquetFile]:
 
 
 def _arrow(table: Table) -> pa.Table:
-  """Returns a table of cells as Arrow's; NaN becomes empty."""
+  """Returns a table of cells as an Arrow table; NaN becomes empty."""
   channels = sum(name.startswith('mean_intensity_') for name in table)
   schema = _schema(columns(channels))
   return pa.table(

@@ -1,4 +1,7 @@
-"""What the network is trained towards, from a label image. NumPy only."""
+"""Training targets and pixel weights, computed from label images.
+
+Does not use JAX.
+"""
 
 from collections.abc import Sequence
 
@@ -10,14 +13,14 @@ from cellseg_jax.images.shape_maps import shape_map
 
 
 def resample_labels(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-  """Resamples labels (or a mask) to the nearest pixel.
+  """Resamples labels or a mask by nearest neighbour.
 
   Args:
-    labels: Any dtype (H, W).
+    labels: (H, W) of any dtype.
     shape: New height and width.
 
   Returns:
-    The same dtype, (*shape).
+    (*shape) of the same dtype.
   """
   rows, columns = (
     np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
@@ -34,7 +37,7 @@ def cut_gap(labels: np.ndarray, gap: int) -> np.ndarray:
     gap: Distance in pixels; 0 changes nothing.
 
   Returns:
-    int (H, W): touching cells part, their outer borders stay.
+    int (H, W): touching cells are separated, their other borders unchanged.
   """
   height, width = labels.shape
   padded = np.pad(labels, gap)
@@ -48,7 +51,7 @@ def cut_gap(labels: np.ndarray, gap: int) -> np.ndarray:
 
 
 def edges(labels: np.ndarray, width: int) -> np.ndarray:
-  """Marks the pixels within `width` of a border of a cell.
+  """Marks the pixels within `width` pixels of a cell border.
 
   Args:
     labels: int (H, W).
@@ -77,21 +80,22 @@ def targets_and_weight(
   maps: Sequence[str],
   config: TargetConfig,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Builds the targets and the weight of every pixel.
+  """Computes the training targets and the weight of every pixel.
 
-  Errors at cell edges are overweighted (J. Levine 2018, "Method"; cf. the
-  weight map of Ronneberger et al., MICCAI 2015).
+  Pixels at cell edges get a higher weight (J. Levine 2018, "Method"; cf. the
+  weight map of Ronneberger et al., MICCAI 2015). If the config asks for it, the
+  foreground target is smoothed there ("label smoothing" of Szegedy et al., CVPR
+  2016).
 
   Args:
     labels: int (H, W); 0 is background.
-    valid: bool (H, W); False gives weight 0.
+    valid: bool (H, W); pixels that are False get weight 0.
     maps: Names of the targets: 'foreground' or one of `SHAPE_MAPS`.
-    config: Widths and weight.
+    config: Widths, edge weight and smoothing.
 
   Returns:
-    Targets, float32 (H, W, M), 0 to 1, with a gap between touching cells, and
-    where asked for with a foreground that is less sure at edges (after Szegedy
-    et al., CVPR 2016, "label smoothing"); and weight, float32 (H, W).
+    Targets, float32 (H, W, M), 0 to 1, with a gap between touching cells; and
+    weights, float32 (H, W).
   """
   parted = cut_gap(labels, config.gap)
   apart = cut_gap(labels, max(config.gap, config.valley))

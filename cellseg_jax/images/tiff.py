@@ -1,4 +1,4 @@
-"""TIFF, ImageJ TIFF and OME-TIFF files, read by blocks."""
+"""Reading of TIFF, ImageJ TIFF and OME-TIFF files, block by block."""
 
 from collections.abc import Iterator
 import contextlib
@@ -26,7 +26,7 @@ from cellseg_jax.images.units import pixel_size_of
 
 
 class Mapped:
-  """Uncompressed pixels that lie in a row in a file."""
+  """Uncompressed, contiguous pixels of a file, read by memory mapping."""
 
   def __init__(
     self,
@@ -42,19 +42,24 @@ class Mapped:
     )
 
   def __getitem__(self, index: tuple[Any, ...]) -> np.ndarray:
-    # Mapped for one reading only: pages of a map that is kept count as memory.
+    # Mapped anew for each read: pages of a lasting map would count as memory.
     return np.array(self._map()[index])
 
 
 def open_tiff(
   path: pathlib.Path, stack: contextlib.ExitStack, scene: str = ''
 ) -> Opened:
-  """Opens one image of a TIFF file, of a pyramid the full resolution.
+  """Opens one image of a TIFF file; of a pyramid, the full resolution.
 
   Args:
     path: The file.
-    stack: Closes the file.
-    scene: As for `choose_scene`.
+    stack: Closes the file when it is closed.
+    scene: Name or index of the image in a file of several; '' for files of one.
+
+  Raises:
+    ImageFileError: The image is incomplete or its axes do not fit, the file
+      names parts elsewhere, or the scene is missing or not chosen.
+    ValueError: The file is damaged or holds no image.
   """
   with _complaints_are_errors():
     tiff = stack.enter_context(tifffile.TiffFile(path))
@@ -83,7 +88,7 @@ def open_tiff(
 
 
 class _Complaints(logging.Handler):
-  """Keeps what tifffile logs as errors of this thread's file."""
+  """Collects the errors that tifffile logs in this thread."""
 
   def __init__(self) -> None:
     super().__init__(logging.ERROR)
@@ -92,7 +97,7 @@ class _Complaints(logging.Handler):
 
   def emit(self, record: logging.LogRecord) -> None:
     text = record.getMessage()
-    # A tag of an unknown kind is no harm, one beyond the end of the file is.
+    # A tag of an unknown type is harmless, one beyond the file's end is not.
     harmless = (
       text.startswith('<TiffTag') and 'invalid value offset' not in text
     )
@@ -102,7 +107,10 @@ class _Complaints(logging.Handler):
 
 @contextlib.contextmanager
 def _complaints_are_errors() -> Iterator[None]:
-  """Refuses files of which tifffile would give only the pages it found."""
+  """Raises errors that tifffile only logs.
+
+  Without this, tifffile returns just the intact pages of a damaged file.
+  """
   complaints, logger = _Complaints(), logging.getLogger('tifffile')
   logger.addHandler(complaints)
   try:
@@ -114,10 +122,10 @@ def _complaints_are_errors() -> Iterator[None]:
 
 
 def _stated(series: tifffile.TiffPageSeries) -> str:
-  """tifffile names axes that nothing states Q or I."""
+  """Returns the stated axes; tifffile calls those not stated Q or I."""
   axes = series.axes.replace('Q', UNSTATED).replace('I', UNSTATED)
   if UNSTATED in axes and series.kind == 'shaped' and 'S' not in axes:
-    # An array saved without axes: its last two need not be height and width.
+    # An array saved without axes: the last two need not be height and width.
     return UNSTATED * len(axes)
   return axes
 
@@ -139,7 +147,7 @@ def _array(
     first = len(series.pages) == 1 and series.keyframe.index == 0
     load = functools.partial(_load_with_pillow, path, series, first)
     return Loaded(series.shape, series.dtype, load)
-  import zarr  # Late: it takes as long to import as all the rest.
+  import zarr  # Imported late: it is as slow to import as all the rest.
 
   bound_decoder(series.keyframe)
   store = series.aszarr(level=0)
@@ -148,7 +156,7 @@ def _array(
 
 
 def _stored(series: tifffile.TiffPageSeries) -> int | None:
-  """Bytes of the files of a set; None where there is one file."""
+  """Returns the bytes of all files of an image; None if it is one file."""
   if not series.is_multifile:
     return None
   files = {page.parent for page in series.pages if page is not None}
@@ -158,7 +166,7 @@ def _stored(series: tifffile.TiffPageSeries) -> int | None:
 def _load_with_pillow(
   path: pathlib.Path, series: tifffile.TiffPageSeries, first: bool
 ) -> np.ndarray:
-  """Reads common old codecs (LZW) that tifffile leaves to imagecodecs."""
+  """Reads common old codecs (LZW) that tifffile needs imagecodecs for."""
   codec = series.keyframe.compression
   try:
     if first:
@@ -177,7 +185,7 @@ def _load_with_pillow(
 def _from_ome(
   tiff: tifffile.TiffFile, number: int
 ) -> tuple[tuple[float, float] | None, list[str]]:
-  """Reads pixel size and channel names of an image from the OME-XML."""
+  """Reads the pixel size and channel names of an image from the OME-XML."""
   pixels = ElementTree.fromstring(str(tiff.ome_metadata)).findall(
     '{*}Image/{*}Pixels'
   )

@@ -1,4 +1,8 @@
-"""What TIFF files are tested for: tifffile takes them at their word."""
+"""Checks of TIFF files that tifffile does not make itself.
+
+Against endless chains of pages, OME-XML that points elsewhere, files that are
+cut off, and decompression bombs.
+"""
 
 import math
 import pathlib
@@ -14,7 +18,7 @@ from cellseg_jax.images.expansion import check_expansion
 
 _MOST_PAGES = 2**18
 
-# Codecs that `expansion` knows.
+# Names in `expansion` of the codecs that it can check.
 _COMPRESSION = tifffile.COMPRESSION
 _KINDS = {
   _COMPRESSION.ADOBE_DEFLATE: 'zlib',
@@ -29,20 +33,20 @@ _KINDS = {
 }
 
 
-# Those that do not say in their data how large an image is.
+# Compressed data of these kinds do not state the size of the image.
 _WITHOUT_SIZE = ('zlib', 'lzma', 'zstd')
 
 
 def check_pages(tiff: tifffile.TiffFile) -> None:
-  """Refuses pages that follow one another in a circle, or are too many.
+  """Refuses a chain of pages that is a circle or too long.
 
-  tifffile goes round some of them for ever.
+  Some circles make tifffile loop forever.
 
   Args:
-    tiff: The file, with nothing but its first page read.
+    tiff: The file, of which only the first page has been read.
 
   Raises:
-    ValueError: They do.
+    ValueError: The pages form a circle, or are too many.
   """
   form, file = tiff.tiff, tiff.filehandle
   seen: set[int] = set()
@@ -59,19 +63,21 @@ def check_pages(tiff: tifffile.TiffFile) -> None:
       file.seek(offset + form.tagnosize + tags * form.tagsize)
       (offset,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
   except struct.error:
-    pass  # The file ends: left to whoever reads its pages.
+    pass  # The file is cut off, which is reported when its pages are read.
 
 
 def check_ome(path: pathlib.Path, tiff: tifffile.TiffFile) -> None:
-  """Refuses OME-XML that leads elsewhere or grows; before it is parsed.
+  """Refuses OME-XML with entities or with paths outside the folder.
+
+  Must be called before the XML is parsed.
 
   Args:
     path: The file.
-    tiff: It, with nothing but its first page read.
+    tiff: The same file, of which only the first page has been read.
 
   Raises:
-    ImageFileError: It declares entities, or names files outside of the folder
-      or what is no file.
+    ImageFileError: The XML declares entities, or names a path outside the
+      folder or one that is not a file.
   """
   text = tiff.ome_metadata or ''
   if '<!ENTITY' in text or '<!DOCTYPE' in text:
@@ -93,20 +99,20 @@ def check_ome(path: pathlib.Path, tiff: tifffile.TiffFile) -> None:
 
 
 def check_complete(path: pathlib.Path, series: tifffile.TiffPageSeries) -> None:
-  """Refuses an image of which strips or tiles lie beyond the file's end.
+  """Refuses an image with strips or tiles beyond the end of the file.
 
   Args:
     path: The file.
     series: The image in it.
 
   Raises:
-    ImageFileError: Some of its planes are not there.
+    ImageFileError: Some planes are missing.
     ValueError: The file ends too early.
   """
   if not math.prod(series.shape):
-    return  # No pixels: refused by whoever reads it.
+    return  # No pixels, which `check_size` refuses.
   if series.dataoffset is not None:
-    # Of such a stack, only the first page may have a header.
+    # In such a contiguous stack, only the first page may have a header.
     end = series.dataoffset + math.prod(series.shape) * series.dtype.itemsize
     ends: list[tuple[Any, int]] = [(series.parent, end)]
   elif None in series.pages:
@@ -115,7 +121,7 @@ def check_complete(path: pathlib.Path, series: tifffile.TiffPageSeries) -> None:
       'other files of its set beside it, or copy it again'
     )
   else:
-    pages: Any = series.pages  # None of them is None.
+    pages: Any = series.pages  # No page is None here.
     ends = [
       (page.parent, offset + count)
       for page in pages
@@ -128,10 +134,10 @@ def check_complete(path: pathlib.Path, series: tifffile.TiffPageSeries) -> None:
 
 
 def bound_decoder(page: tifffile.TiffPage) -> None:
-  """Makes a page refuse strips and tiles that hold far more than they should.
+  """Makes a page refuse strips and tiles that would decode far too large.
 
   Args:
-    page: The first of an image; tifffile decodes all with it.
+    page: First page of an image; tifffile decodes all pages with it.
   """
   kinds: Any = _KINDS
   kind = kinds.get(page.compression)
@@ -141,7 +147,7 @@ def bound_decoder(page: tifffile.TiffPage) -> None:
   expected = math.prod(page.chunks) * np.dtype(page.dtype).itemsize
 
   def bounded(data: bytes | None, *arguments: Any, **options: Any) -> Any:
-    # Some have the header of a JPEG apart.
+    # Some files store the header of their JPEG data separately.
     header = options.get('jpegheader') or data
     if header is not None:
       check_expansion(kind, header, expected)
@@ -151,9 +157,10 @@ def bound_decoder(page: tifffile.TiffPage) -> None:
 
 
 def _keeps_to_size(page: tifffile.TiffPage) -> bool:
-  """Whether no more is decoded than asked for: by imagecodecs, if installed.
+  """Returns whether the decoder stops at the expected size.
 
-  What Python has of its own decodes all, so that it must be counted before.
+  Those of imagecodecs, if it is installed, do. Python's own decode everything,
+  so that the size must be checked before.
   """
   decoder = tifffile.TIFF.DECOMPRESSORS[page.compression]
   return (decoder.__module__ or '').startswith('imagecodecs')

@@ -1,4 +1,4 @@
-"""Lengths as files state them, in micrometres."""
+"""Conversion of pixel sizes, as files state them, to micrometres."""
 
 from collections.abc import Sequence
 import math
@@ -31,10 +31,10 @@ _MICROMETRES = {
 def pixel_size_of(
   lengths: Sequence[Any], units: Sequence[str | None]
 ) -> tuple[float, float] | None:
-  """Returns a pixel's height and width in um, or None where not known.
+  """Returns the height and width of a pixel in um, or None if unknown.
 
   Args:
-    lengths: Height and width; numbers, or text of numbers.
+    lengths: Height and width, as numbers or strings.
     units: The unit of each.
 
   Examples:

@@ -1,7 +1,8 @@
-"""Zarr arrays of unknown origin: which codecs may decode them, and how much.
+"""Safe decoding of Zarr arrays of unknown origin.
 
-A chunk names the codecs that decode it. Some of those that are installed run
-code from the data (`pickle`), and most make any size of a few bytes.
+The metadata of an array name the codecs that decode its chunks. Some installed
+codecs execute code from the data (`pickle`), and most can expand a few bytes to
+any size; so only known codecs are allowed, with a bound on the decoded size.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ShardingCodec, ZstdCodec
 from cellseg_jax.images.errors import ImageFileError
 from cellseg_jax.images.expansion import check_expansion, KINDS
 
-# Those that turn numbers into numbers, and bytes into bytes.
+# Allowed codecs: they turn numbers into numbers, or bytes into bytes.
 _V2 = frozenset(
   {'blosc', 'zlib', 'gzip', 'zstd', 'lz4', 'bz2', 'lzma'}
   | {'delta', 'fixedscaleoffset', 'quantize', 'bitround', 'packbits'}
@@ -28,19 +29,21 @@ _V2 = frozenset(
 _V3 = frozenset(
   {'bytes', 'transpose', 'crc32c', 'sharding_indexed', 'gzip', 'zstd', 'blosc'}
 )
-# Of a shard; its index is as large as they are many, whatever is in the file.
+# Maximum number of chunks in a shard: the size of its index grows with them,
+# however small the file is.
 _MOST_CHUNKS = 2**22
 
 
 def guarded(path: pathlib.Path, array: zarr.Array) -> zarr.Array:
-  """Returns an array that decodes with known codecs, and no more than it says.
+  """Returns the array with checked codecs and a bound on decoded sizes.
 
   Args:
-    path: What messages call it.
-    array: Opened, and not read yet.
+    path: Name of the array in messages.
+    array: An open array that has not been read yet.
 
   Raises:
-    ImageFileError: It names another codec, or shards of too many chunks.
+    ImageFileError: The array has a codec that is not allowed, or shards with
+      too many chunks.
   """
   metadata: Any = array.metadata
   if metadata.zarr_format == 2:
@@ -65,9 +68,9 @@ def _check_names(
 
 
 class _Bounded(numcodecs.abc.Codec):
-  """A codec of version 2 that refuses data of far more than a chunk."""
+  """A Zarr v2 codec that refuses data far larger than a chunk."""
 
-  codec_id = ''  # Zarr wants one of the class too.
+  codec_id = ''  # Zarr requires it on the class too.
 
   def __init__(self, codec: numcodecs.abc.Codec, expected: int):
     self.codec_id = codec.codec_id
@@ -88,7 +91,7 @@ class _Bounded(numcodecs.abc.Codec):
 def _v2_codecs(
   path: pathlib.Path, metadata: Any, itemsize: int
 ) -> dict[str, Any]:
-  """Returns filters and compressor of an array's metadata, bounded."""
+  """Returns the filters and the compressor of a v2 array, bounded."""
   filters = list(metadata.filters or ())
   compressors = [metadata.compressor] if metadata.compressor else []
   _check_names(path, (c.codec_id for c in filters + compressors), _V2)
@@ -104,7 +107,7 @@ def _v2_codecs(
 
 
 class _BoundedV3:
-  """What codecs of version 3 that decompress do before."""
+  """Mix-in for Zarr v3 codecs: checks the decoded size before decoding."""
 
   async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
     dtype = chunk_spec.dtype
@@ -133,7 +136,16 @@ _BOUNDED = {'gzip': _Gzip, 'zstd': _Zstd, 'blosc': _Blosc}
 def _v3_codecs(
   path: pathlib.Path, codecs: Sequence[Any], shape: Sequence[int]
 ) -> tuple[Any, ...]:
-  """Returns codecs of chunks of a shape, bounded; those of shards likewise."""
+  """Returns the codecs of a v3 array, bounded, also those inside shards.
+
+  Args:
+    path: Name of the array in messages.
+    codecs: The codecs.
+    shape: Shape of the chunks that they decode.
+
+  Raises:
+    ImageFileError: A codec is not allowed, or a shard has too many chunks.
+  """
   described = [codec.to_dict() for codec in codecs]
   _check_names(path, (one['name'] for one in described), _V3)
   result = []

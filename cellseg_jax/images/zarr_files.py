@@ -1,4 +1,4 @@
-"""OME-Zarr images and labels in local folders, versions 0.4 and 0.5."""
+"""OME-Zarr 0.4 and 0.5 in local folders: reading images, creating labels."""
 
 from collections.abc import Sequence
 import pathlib
@@ -15,16 +15,21 @@ from cellseg_jax.images.units import pixel_size_of
 from cellseg_jax.images.zarr_codecs import guarded
 
 _VERSIONS = {'0.4': v04, '0.5': v05}
-# Groups within groups of a plate: row, column, field.
+# Depth of nested groups in a plate: row, column, field.
 _DEEPEST = 3
 
 
 def open_zarr(path: pathlib.Path, scene: str = '') -> Opened:
-  """Opens the full resolution of an image, or an array without metadata.
+  """Opens an image at full resolution, or an array without metadata.
 
   Args:
     path: The folder of the image.
-    scene: As for `choose_scene`.
+    scene: Name or index of the image in a folder of several; '' for folders of
+      one.
+
+  Raises:
+    ImageFileError: The folder holds no image itself, its version or codecs are
+      not supported, or the scene is missing or not chosen.
   """
   node: Any = zarr.open(path, mode='r')
   if isinstance(node, zarr.Array):
@@ -91,7 +96,7 @@ def _open_image(
 
 
 def _ome(group: zarr.Group) -> dict[str, Any]:
-  """Version 0.5 keeps its attributes under `ome`, 0.4 does not."""
+  """Returns OME attributes, which version 0.5 keeps under `ome`."""
   attributes: dict[str, Any] = dict(group.attrs)
   return attributes.get('ome', attributes)
 
@@ -101,11 +106,11 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _an_image(group: zarr.Group, deepest: int = _DEEPEST) -> str:
-  """Finds the path of the first image within a group, a plate's for one."""
+  """Returns the path of the first image inside a group, such as a plate."""
   for name, child in sorted(group.groups()):
     if 'multiscales' in _ome(child):
       return name
-    # Links may make a folder endless.
+    # The depth is limited because links can make a folder endless.
     below = _an_image(child, deepest - 1) if deepest > 1 else ''
     if below:
       return f'{name}/{below}'
@@ -121,16 +126,16 @@ def create_zarr_labels(
   pixel_size: tuple[float, float] | None,
   version: str,
 ) -> zarr.Array:
-  """Creates an OME-Zarr label image of zeros, of one resolution.
+  """Creates an OME-Zarr label image of zeros, with a single resolution.
 
   Args:
     path: The folder to create.
-    shape: Of the labels.
-    chunks: Of a chunk.
-    dtype: Unsigned integers.
-    axes: Letters of T, Z, Y and X.
-    pixel_size: Height and width of a pixel in um, if known.
-    version: 0.4 or 0.5.
+    shape: Shape of the labels.
+    chunks: Shape of a chunk.
+    dtype: An unsigned integer type.
+    axes: One letter per axis, of T, Z, Y and X.
+    pixel_size: Height and width of a pixel in um; None if unknown.
+    version: Version of OME-Zarr, '0.4' or '0.5'.
 
   Returns:
     The array to write the labels to.

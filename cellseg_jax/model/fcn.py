@@ -1,9 +1,9 @@
-"""GoogLeNet as a fully convolutional network: pixels to maps of pixels.
+"""GoogLeNet as a fully convolutional network, from images to pixelwise maps.
 
-The classifier of GoogLeNet is replaced by a head that restores the input's
-size: one transposed convolution (J. Levine 2018; Long et al., CVPR 2015), or a
-decoder that also reads the body's finer maps. `init` and `apply` are pure
-functions of explicit variables.
+The classifier of GoogLeNet is replaced by a head that restores the size of the
+input: one transposed convolution (J. Levine 2018; Long et al., CVPR 2015), or a
+decoder that also reads the finer feature maps of the body. `init` and `apply`
+are pure functions of explicit variables.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,8 +25,8 @@ from cellseg_jax.model.inception import Channels, ConvRelu, Inception, StemConv
 
 Variables = Mapping[str, Any]
 
-# Szegedy et al. 2015, table 1; blocks of one stage share a resolution, and a
-# max-pool of stride 2 stands between stages.
+# Szegedy et al. 2015, table 1. The blocks of a stage share a resolution, and a
+# max-pool of stride 2 precedes each stage.
 STAGES: tuple[dict[str, Channels], ...] = (
   {
     '3a': Channels(64, 96, 128, 16, 32, 32),
@@ -52,7 +52,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 class GoogLeNet(nn.Module):
-  """GoogLeNet's body, from pixels to its last Inception block.
+  """The body of GoogLeNet, up to its last Inception block.
 
   Attributes:
     width: Multiplier of every channel count.
@@ -66,7 +66,7 @@ class GoogLeNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
-    """Returns the last maps of strides 2, 4, 8, 16 and 32."""
+    """Returns the last feature map of each stride: 2, 4, 8, 16 and 32."""
 
     def conv(features: int, size: int, name: str) -> ConvRelu:
       return ConvRelu(
@@ -92,10 +92,11 @@ class GoogLeNet(nn.Module):
 
 
 class FCN(nn.Module):
-  """GoogLeNet with a head of pixels for its classifier.
+  """GoogLeNet with a pixelwise head in place of its classifier.
 
-  `init`, `apply` and `apply_train` of this module are what training and
-  prediction use: quicker to compile, and with the head's own initial kernel.
+  Training and prediction call `init`, `apply` and `apply_train` of this module,
+  not the methods of this class: they compile faster, and `init` draws the
+  head's kernel as the config says.
 
   Attributes:
     config: Width, normalisation and head.
@@ -131,18 +132,19 @@ class FCN(nn.Module):
 def _compute_dtype(
   config: ModelConfig, given: jnp.dtype, train: bool
 ) -> jnp.dtype:
-  """Returns the dtype of the network's maps, for images of a dtype."""
+  """Returns the dtype of the feature maps, given that of the images."""
   if config.compute != 'auto':
     return jnp.dtype(config.compute)
-  # Labels should not depend on the device: rounded maps move cells that lie
-  # near a threshold.
+  # Prediction is not rounded, so that labels do not depend on the device:
+  # rounding would change cells that are close to a threshold.
   return jnp.bfloat16 if train and jax.default_backend() == 'gpu' else given
 
 
 def _padded(images: jax.Array, axis: int) -> jax.Array:
-  """Pads to a multiple of the stride, as `numpy.pad`'s 'symmetric' does.
+  """Pads an axis to a multiple of the stride, by mirroring at its end.
 
-  Written out because `jax.numpy.pad` does not take symbolic sizes so.
+  The result is that of `numpy.pad` with mode 'symmetric'; `jax.numpy.pad` does
+  not support this for symbolic sizes.
   """
   size = images.shape[axis]
   padded = STRIDE * ((size + STRIDE - 1) // STRIDE)
@@ -156,15 +158,16 @@ def _padded(images: jax.Array, axis: int) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def init(key: jax.Array, config: ModelConfig, channels: int) -> Variables:
-  """Draws the network's initial variables.
+  """Draws the initial variables of the network.
 
-  Kernels are He normal (He et al., ICCV 2015), but for that of a transposed
-  convolution, which is as `config.head_init` says; scales are 1, biases 0.
+  Kernels are He normal (He et al., ICCV 2015), except for that of a transposed
+  convolution, for which see `config.head_init`. Scales and running variances
+  are 1, biases and running means 0.
 
   Args:
     key: A JAX random key.
     config: The network.
-    channels: Channels of the images.
+    channels: Number of channels of the images.
 
   Returns:
     {'params': ...} and, for batch normalisation, {'batch_stats': ...}, float32.
@@ -197,10 +200,10 @@ def _he_normal(draw: jax.Array) -> jax.Array:
 
 
 def _head_kernel(draw: jax.Array, config: ModelConfig) -> jax.Array:
-  """Makes the head's kernel of standard normal values (c, m, m, s, s)."""
+  """Turns standard normal values (c, m, m, s, s) into the head's kernel."""
   c, m, _, stride, _ = draw.shape
   if config.head_init == 'random':
-    # m*m*c products add up in every output pixel.
+    # Every output pixel is a sum of m*m*c products.
     return draw / math.sqrt(c * m * m)
   # Bilinear upsampling of one random projection of the channels.
   distance = jnp.abs(jnp.arange(m * stride) - (m * stride - 1) / 2)
@@ -212,14 +215,14 @@ def _head_kernel(draw: jax.Array, config: ModelConfig) -> jax.Array:
 def apply(
   config: ModelConfig, variables: Variables, images: jax.Array
 ) -> jax.Array:
-  """Computes the logits of all maps, with running batch statistics.
+  """Computes the logits of all maps for prediction.
 
-  These are folded into the convolutions: what training computes, but for
-  rounding.
+  Running batch statistics are folded into the convolutions, which changes the
+  logits only by rounding.
 
   Args:
     config: The network.
-    variables: As `init` returns.
+    variables: Variables with the structure that `init` returns.
     images: float32 (N, H, W, C), normalised; H and W of any size.
 
   Returns:
@@ -234,21 +237,21 @@ def apply(
 
 
 def last_layer(params: Mapping[str, Any]) -> dict[str, jax.Array]:
-  """Returns the parameters from which the logits are linear."""
+  """Returns the parameters of the last layer, in which logits are linear."""
   return {name: params['head'][name] for name in ('kernel', 'bias')}
 
 
 def with_last_layer(
   params: Mapping[str, Any], last: Mapping[str, jax.Array]
 ) -> dict[str, Any]:
-  """Returns the parameters with others of the last layer."""
+  """Returns the parameters with those of the last layer replaced."""
   return {**params, 'head': {**params['head'], **last}}
 
 
 def _folded(
   params: Mapping[str, Any], stats: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Turns convolutions with batch normalisation into ones with a bias."""
+  """Folds batch normalisation into the kernel and bias of convolutions."""
   if 'Normalize_0' not in params:
     return {
       name: _folded(part, stats[name]) if name in stats else part
@@ -268,11 +271,11 @@ def apply_train(
   images: jax.Array,
   axis_name: str | None = None,
 ) -> tuple[jax.Array, Variables]:
-  """Computes the logits of all maps as in training.
+  """Computes the logits of all maps for training, with batch statistics.
 
   Args:
     config: The network.
-    variables: As `init` returns.
+    variables: Variables with the structure that `init` returns.
     images: float32 (N, H, W, C), normalised.
     axis_name: Mapped axis over which batch statistics are averaged, or None.
 

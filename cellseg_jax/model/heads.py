@@ -1,4 +1,4 @@
-"""What stands in the classifier's place: from the body's maps to pixels."""
+"""The heads of the network: from feature maps of the body to pixel logits."""
 
 from collections.abc import Callable
 
@@ -16,12 +16,12 @@ SKIP_FEATURES = (128, 96, 64, 32)
 
 
 class TransposedConvHead(nn.Module):
-  """One transposed convolution from the body to a logit a pixel.
+  """One transposed convolution from the coarsest map to one logit per pixel.
 
-  With a kernel of m x m strides, every coarse cell adds its product with the
-  kernel to m x m blocks of pixels: one matrix product, m*m shifted additions
-  and a depth-to-space. (As a convolution its gradient is 50 times slower on
-  CPUs.)
+  With a kernel of m x m strides, every coarse pixel adds its product with the
+  kernel to m x m blocks of output pixels. This is written as one matrix
+  product, m*m shifted additions and a depth-to-space; the gradient of a
+  convolution operation would be 50 times slower on CPUs.
 
   Attributes:
     kernel_size: Side of the kernel, a multiple of the stride.
@@ -33,11 +33,11 @@ class TransposedConvHead(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     n, h, w, c = x.shape
     m = self.kernel_size // STRIDE
-    # Row and column of a tap are split into (block, pixel within the block).
+    # Rows and columns of the kernel are split into (block, pixel in block).
     shape = (c, m, m, STRIDE, STRIDE)
     kernel = self.param('kernel', inception.KERNEL_INIT, shape)
     bias = self.param('bias', nn.initializers.zeros, ())
-    # From here on in full precision: logits are sums of many terms.
+    # Full precision from here on, as logits are sums of many terms.
     exact = jnp.promote_types(x.dtype, jnp.float32)
     blocks = jnp.matmul(
       x.reshape(-1, c),
@@ -56,24 +56,24 @@ class TransposedConvHead(nn.Module):
     )
     x = x.reshape(n, rows, columns, STRIDE, STRIDE).transpose(0, 1, 3, 2, 4)
     x = x.reshape(n, rows * STRIDE, columns * STRIDE)
-    # Half of the kernel's overhang lies before the first pixel.
+    # Half of the kernel's overhang is before the first pixel.
     start = (m - 1) * STRIDE // 2
-    # Slices, not an index, which exports for any size as a gather.
+    # Slices, since indexing would be exported as a gather for symbolic sizes.
     for axis, size in ((1, h * STRIDE), (2, w * STRIDE)):
       x = lax.slice_in_dim(x, start, start + size, axis=axis)
     return (x + bias)[..., None]
 
 
 class SkipHead(nn.Module):
-  """A light decoder that adds finer maps of the body on the way up.
+  """A light decoder with skip connections to finer maps of the body.
 
-  At every stride the coarser map is projected, doubled by nearest neighbour
-  and added to the finer map's projection, before a 3x3 convolution mixes them
-  (Long et al., CVPR 2015, section 4.2; Lin et al., CVPR 2017).
+  At every stride the coarser map is projected by a 1x1 convolution, doubled by
+  nearest neighbour and added to the projected finer map; then a 3x3 convolution
+  mixes them (Long et al., CVPR 2015, section 4.2; Lin et al., CVPR 2017).
 
   Attributes:
     features: Channels at strides 16, 8, 4 and 2.
-    maps: Maps to predict.
+    maps: Number of maps to predict.
     normalize: Builds the `Normalize` that follows each convolution.
   """
 
@@ -95,11 +95,11 @@ class SkipHead(nn.Module):
     shape = (x.shape[-1], self.maps)
     kernel = self.param('kernel', inception.KERNEL_INIT, shape)
     bias = self.param('bias', nn.initializers.zeros, (self.maps,))
-    # From here on in full precision.
+    # Full precision from here on.
     kernel = kernel.astype(x.dtype)
     exact = jnp.promote_types(x.dtype, jnp.float32)
     x = jnp.matmul(x, kernel, preferred_element_type=exact) + bias
-    # Linear, so that the last doubling leaves no blocks.
+    # Linear interpolation, so that the last doubling leaves no visible blocks.
     return doubled_linearly(doubled_linearly(x, 1), 2)
 
 
@@ -109,13 +109,14 @@ def doubled(x: jax.Array) -> jax.Array:
 
 
 def doubled_linearly(x: jax.Array, axis: int) -> jax.Array:
-  """Doubles an axis by linear interpolation between the pixels' centres.
+  """Doubles an axis by linear interpolation between pixel centres.
 
-  As `jax.image.resize` does, in operations that can be exported for any size.
+  The result is that of `jax.image.resize`, but the operations can be exported
+  for any size.
 
   Args:
     x: float, any shape.
-    axis: Counted from the first.
+    axis: Index of the axis, not negative.
 
   Returns:
     float, twice as long along `axis`.

@@ -1,9 +1,10 @@
-"""The layers of GoogLeNet (Inception v1), channels last.
+"""The layers of GoogLeNet (Inception v1), with channels last.
 
 Szegedy et al., "Going deeper with convolutions", CVPR 2015, table 1. Each layer
 is written in the form that XLA runs fastest on CPUs without being slower on
-GPUs: 1x1 convolutions as matrix products, the three that read one input as one
-product, max-pools as maxima of shifted slices, the stem by space-to-depth.
+GPUs: 1x1 convolutions as matrix products, the three of them that read the same
+input as one product, max-pools as maxima of shifted slices, the stem by
+space-to-depth.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,11 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-# What `FCN.init` draws kernels from, one by one, which takes a minute to
-# compile on two CPU cores; `fcn.init` draws them all at once, in a second.
+# `FCN.init` draws kernels from this one by one, which takes a minute to compile
+# on two CPU cores; `fcn.init` draws them all at once and takes a second.
 KERNEL_INIT = nn.initializers.he_normal()
 
-# Added to a channel's variance.
+# Added to the variance of a channel in batch normalisation.
 EPSILON = 1e-5
 
 
@@ -35,14 +36,15 @@ class Channels(NamedTuple):
 
 
 def max_pool(x: jax.Array, stride: int) -> jax.Array:
-  """Takes the maximum of every 3x3 window, separably.
+  """Takes the maximum of every 3x3 window, one axis after the other.
 
   The gradient of a maximum of slices is deterministic on every device, unlike
   that of a windowed reduction.
 
   Args:
     x: float (N, H, W, C); H and W are multiples of `stride`.
-    stride: 1 centres the window on the pixel; 2 starts it there, as GoogLeNet.
+    stride: With 1 the window is centred on the pixel; with 2 it begins there,
+      as in GoogLeNet.
 
   Returns:
     float (N, H / stride, W / stride, C).
@@ -62,10 +64,10 @@ def max_pool(x: jax.Array, stride: int) -> jax.Array:
 
 
 def local_response_norm(x: jax.Array) -> jax.Array:
-  """Normalises across 5 neighbouring channels.
+  """Normalises each pixel across 5 neighbouring channels.
 
-  Krizhevsky et al. 2012, section 3.3, with the constants of GoogLeNet's Caffe
-  reference: alpha 1e-4 (divided by the size), beta 0.75, k 1.
+  Krizhevsky et al. 2012, section 3.3, with the constants of GoogLeNet's
+  reference in Caffe: alpha 1e-4 (divided by the size), beta 0.75, k 1.
 
   Args:
     x: float (N, H, W, C).
@@ -82,11 +84,11 @@ def local_response_norm(x: jax.Array) -> jax.Array:
 
 
 class Normalize(nn.Module):
-  """What follows a convolution's product: batch normalisation, or a bias.
+  """Batch normalisation or a bias, which follows a convolution.
 
   Attributes:
     batch: Batch normalisation if True, otherwise a bias.
-    momentum: Share of the running statistics kept at each step.
+    momentum: Fraction of the running statistics that is kept at each step.
     axis_name: Mapped axis over which statistics are averaged, or None.
   """
 
@@ -136,9 +138,9 @@ class ConvRelu(nn.Module):
 
 
 class StemConv(nn.Module):
-  """GoogLeNet's first layer: 7x7 convolution of stride 2, padded by 3.
+  """The first layer of GoogLeNet: 7x7 convolution, stride 2, padding 3.
 
-  Equal to a 4x4 convolution of stride 1 on 2x2 blocks of pixels stacked as
+  Computed as a 4x4 convolution of stride 1 on 2x2 blocks of pixels stacked as
   channels, with the kernel padded to 8x8 by a first row and column of zeros.
 
   Attributes:
@@ -170,10 +172,10 @@ class StemConv(nn.Module):
 
 
 class Inception(nn.Module):
-  """An Inception block: 1x1, 3x3, 5x5 and pooled branches, concatenated.
+  """An Inception block: concatenated 1x1, 3x3, 5x5 and pooling branches.
 
   Attributes:
-    channels: Output channels of its parts.
+    channels: Output channels of the parts.
     normalize: Builds the `Normalize` that follows each convolution.
   """
 
@@ -187,7 +189,7 @@ class Inception(nn.Module):
     def conv(features: int, size: int, name: str) -> ConvRelu:
       return ConvRelu(features, size, self.normalize, name=name)
 
-    # The three 1x1 convolutions that read the block's input, as one.
+    # The three 1x1 convolutions that read the block's input, as one product.
     pointwise = conv(c.conv1 + c.reduce3 + c.reduce5, 1, 'pointwise')(x, train)
     branch1, branch3, branch5 = jnp.split(
       pointwise, [c.conv1, c.conv1 + c.reduce3], axis=-1

@@ -1,1 +1,1 @@
-"""Pages to look at: of a training run, and of a folder of segmented files."""
+"""HTML reports of training runs and of folders of segmented files."""

@@ -1,4 +1,4 @@
-"""The figures of the pages, each as SVG."""
+"""The charts of the reports; every function returns an SVG element."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from cellseg_jax.report.measures import BINS, Calibration, Sizes
 
 
 def loss(metrics: Sequence[Mapping[str, Any]]) -> str:
-  """Draws the loss over the steps."""
+  """Draws the loss against the step."""
   lines = [line for line in metrics if line.get('loss') is not None]
   with drawing('loss') as axes:
     _over_steps(axes, lines, [line['loss'] for line in lines])
@@ -33,7 +33,7 @@ def loss(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def learning_rate(metrics: Sequence[Mapping[str, Any]]) -> str:
-  """Draws the learning rate over the steps."""
+  """Draws the learning rate against the step."""
   lines = [line for line in metrics if 'learning_rate' in line]
   with drawing('learning_rate') as axes:
     rates = np.array([line['learning_rate'] for line in lines])
@@ -44,7 +44,13 @@ def learning_rate(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def score(metrics: Sequence[Mapping[str, Any]], name: str, title: str) -> str:
-  """Draws a score of both splits over the steps."""
+  """Draws a score of both splits against the step.
+
+  Args:
+    metrics: Lines of the run's `metrics.jsonl`.
+    name: Name of the score in them, such as 'roc_auc'.
+    title: Label of the axis.
+  """
   lines = [line for line in metrics if 'validation' in line]
   with drawing(f'score_{name}') as axes:
     for split, colour in SPLITS.items():
@@ -73,12 +79,12 @@ def _over_steps(
 def roc(
   curves: Mapping[str, Roc], threshold: float, points: Mapping[str, Curve]
 ) -> str:
-  """Draws the upper left part of the ROC beside the case study's.
+  """Draws the upper left part of the ROC, with the case study's for comparison.
 
   Args:
-    curves: `training` and `validation`.
-    threshold: The one used on the validation images.
-    points: Names and digitised curves of the case study.
+    curves: The curves of 'training' and 'validation'.
+    threshold: Foreground threshold, marked on the validation curve.
+    points: Digitised curves of the case study by name.
   """
   with drawing('roc', height=4.3) as axes:
     for split, colour in SPLITS.items():
@@ -106,8 +112,8 @@ def roc(
 
 
 def operating_point(curve: Roc, threshold: float) -> tuple[float, float]:
-  """Returns false and true positive rate at a threshold, read off a curve."""
-  # Thresholds decrease.
+  """Returns false and true positive rate of a curve at a threshold."""
+  # Reversed, since thresholds decrease and `interp` needs increasing ones.
   fpr, tpr = (
     float(np.interp(threshold, curve.thresholds[::-1], rates[::-1]))
     for rates in (curve.fpr, curve.tpr)
@@ -116,7 +122,11 @@ def operating_point(curve: Roc, threshold: float) -> tuple[float, float]:
 
 
 def f1_over_iou(evaluation: Mapping[str, Any]) -> str:
-  """Draws the F1 of the cells against the IoU that a match must exceed."""
+  """Draws the F1 of the cells against the IoU threshold of a match.
+
+  Args:
+    evaluation: The dictionaries that `evaluate` returns, by split.
+  """
   with drawing('f1', height=4.3) as axes:
     for split, colour in SPLITS.items():
       f1 = evaluation[split]['f1']
@@ -132,7 +142,7 @@ def f1_over_iou(evaluation: Mapping[str, Any]) -> str:
 
 
 def reliability(found: Calibration) -> str:
-  """Draws the share of cell pixels over the probability that was said."""
+  """Draws the share of cell pixels against the predicted probability."""
   with drawing('reliability') as axes:
     axes.plot([0, 1], [0, 1], ':', color=INK, linewidth=1)
     axes.plot(found.predicted, found.observed, '-o', color=FIRST)
@@ -146,7 +156,7 @@ def reliability(found: Calibration) -> str:
 
 
 def share_of_pixels(found: Calibration) -> str:
-  """Draws how many pixels have a probability."""
+  """Draws the share of pixels in each range of probabilities."""
   with drawing('share_of_pixels') as axes:
     middles = (np.arange(BINS) + 0.5) / BINS
     share = found.pixels / found.pixels.sum()
@@ -162,7 +172,7 @@ def share_of_pixels(found: Calibration) -> str:
 
 
 def sizes(found: Sizes) -> str:
-  """Draws the sizes of all labelled and of all found cells."""
+  """Draws histograms of the sizes of all labelled and all found cells."""
   with drawing('sizes') as axes:
     edges: Any = np.linspace(0, _largest(found), 25)
     for values, colour, label in (
@@ -179,7 +189,7 @@ def sizes(found: Sizes) -> str:
 
 
 def size_pairs(found: Sizes) -> str:
-  """Draws the size of each matched cell, labelled against found."""
+  """Draws the found size of each matched cell against the labelled size."""
   with drawing('size_pairs') as axes:
     top = _largest(found)
     axes.plot([0, top], [0, top], ':', color=INK, linewidth=1)
@@ -194,17 +204,17 @@ def size_pairs(found: Sizes) -> str:
 
 
 def _largest(found: Sizes) -> float:
-  """The end of an axis of diameters."""
+  """Returns the upper limit of an axis of diameters."""
   return 1.08 * max(np.concatenate([found.true, found.found]), default=1.0)
 
 
 def size_histogram(diameters: np.ndarray) -> str:
-  """Draws the sizes of cells."""
+  """Draws a histogram of cell diameters."""
   return _histogram(diameters, 'diameter in pixels', 30)
 
 
 def confidence_histogram(confidence: np.ndarray) -> str:
-  """Draws how sure the model is of cells."""
+  """Draws a histogram of the confidences of cells."""
   return _histogram(confidence, 'confidence', np.linspace(0, 1, 41))
 
 
@@ -217,11 +227,11 @@ def _histogram(values: np.ndarray, name: str, bins: Any) -> str:
 
 
 def counts(cells: ArrayLike, along: str) -> str:
-  """Draws how many cells there are, one image after another.
+  """Draws the number of cells, image by image.
 
   Args:
-    cells: Of each image, (N,).
-    along: What the images are, such as 'file'.
+    cells: Number of cells in each image, (N,).
+    along: What an image is, such as 'file'; the label of the axis.
   """
   with drawing('counts') as axes:
     _one_by_one(axes, np.asarray(cells), along)
@@ -230,11 +240,12 @@ def counts(cells: ArrayLike, along: str) -> str:
 
 
 def areas(quartiles: np.ndarray, along: str) -> str:
-  """Draws how large the cells are, one image after another.
+  """Draws median and quartiles of the cells' areas, image by image.
 
   Args:
-    quartiles: Of each image's areas in pixels, (N, 3); NaN without a cell.
-    along: What the images are, such as 'file'.
+    quartiles: Quartiles of the areas in each image, in pixels, (N, 3); NaN for
+      an image without cells.
+    along: What an image is, such as 'file'; the label of the axis.
   """
   with drawing('areas') as axes:
     low, middle, high = quartiles.T

@@ -1,4 +1,4 @@
-"""How the figures of a page look: SVG that takes its colours from the page."""
+"""The style of the charts: SVG that takes its colours from the page."""
 
 from collections.abc import Iterator
 import contextlib
@@ -10,8 +10,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Colours that no figure has otherwise, and the page's that take their place:
-# so a figure is right on light and on dark, on screen and on paper.
+# Placeholder colours, which no figure has otherwise, and the page's colours
+# that replace them: so a figure suits light and dark pages, screen and paper.
 INK, FAINT, FIRST, SECOND, THIRD = (f'#0{n}0{n}0{n}' for n in range(1, 6))
 _OF_THE_PAGE = {
   INK: 'var(--ink)',
@@ -42,17 +42,22 @@ _STYLE = {
   'lines.linewidth': 1.8,
   'lines.markersize': 4,
 }
-_SIZE = 5.2, 3.4  # In inches: two beside one another are a page's width.
+_SIZE = 5.2, 3.4  # In inches; two side by side fill the width of a page.
 
 
 @contextlib.contextmanager
 def drawing(name: str, height: float = _SIZE[1]) -> Iterator[Axes]:
-  """Lends the axes of a figure in the style of the pages."""
-  # A name of its own: ids within the SVG must differ from other figures'.
+  """Yields the axes of a figure in the style of the reports.
+
+  Args:
+    name: Unique among the figures of a page.
+    height: Height of the figure in inches.
+  """
+  # The salt makes ids inside the SVG differ from those of other figures.
   style: Any = _STYLE | {'svg.hashsalt': name}
   with matplotlib.rc_context(style):
     figure = Figure(figsize=(_SIZE[0], height))
-    # The same margins in all: axes line up, and no layout is to be computed.
+    # The same margins in all figures: axes line up, without computing a layout.
     axes = figure.add_axes(
       (0.14, 0.5 / height, 0.84, 1 - (0.5 + 0.15) / height)
     )
@@ -62,7 +67,7 @@ def drawing(name: str, height: float = _SIZE[1]) -> Iterator[Axes]:
 
 
 def svg(axes: Axes) -> str:
-  """Returns a figure as an SVG element of the page's width and colours."""
+  """Returns a figure as an SVG element with the page's width and colours."""
   file = io.StringIO()
   figure = axes.get_figure(root=True)
   assert figure is not None
@@ -71,7 +76,7 @@ def svg(axes: Axes) -> str:
   text = text[text.index('<svg') :]
   text = re.sub(r' (width|height)="[\d.]+pt"', '', text, count=2)
   text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.S)
-  text = re.sub(r'<g id="[^"]*"', '<g', text)  # The same in every figure.
+  text = re.sub(r'<g id="[^"]*"', '<g', text)  # Ids that all figures share.
   for colour, of_the_page in _OF_THE_PAGE.items():
     text = text.replace(colour, of_the_page)
   return text

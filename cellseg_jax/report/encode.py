@@ -1,4 +1,4 @@
-"""Arrays as what pages hold: inlined pictures, and outlines as SVG paths."""
+"""Encoding of arrays for pages: inlined pictures, outlines as SVG paths."""
 
 import base64
 from collections.abc import Collection
@@ -11,20 +11,21 @@ from skimage.transform import resize
 
 from cellseg_jax.images.outlines import polygons
 
-# Quality of JPEG: faint cells are still there, and edges have no ringing that
-# would be taken for structure.
+# JPEG quality at which faint cells survive, and edges have no ringing that
+# could be mistaken for structure.
 _QUALITY = 85
-# Label value, as a page's script reads it, of pixels that do not count.
+# Label, in `labels_png`, of pixels that do not count, as the page's script
+# reads it.
 NOT_VALID = 2**24 - 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """From the pixels of an image to those that a page shows.
+  """Scaling of an image to the size at which a page shows it.
 
   Attributes:
-    height, width: Of the image.
-    shown: Height and width in the page.
+    height, width: Size of the image in pixels.
+    shown: Height and width of the picture in the page, in pixels.
   """
 
   height: int
@@ -33,20 +34,23 @@ class Scale:
 
   @classmethod
   def fitting(cls, shape: tuple[int, ...], most: int) -> 'Scale':
-    """The scale at which the longer side is `most` pixels, or as it is."""
+    """Returns a scaling to at most `most` pixels on the longer side.
+
+    Smaller images are not enlarged.
+    """
     height, width = shape[:2]
     factor = min(1.0, most / max(height, width))
     shown = max(round(height * factor), 1), max(round(width * factor), 1)
     return cls(height, width, shown)
 
   def values(self, values: np.ndarray) -> np.ndarray:
-    """Averages floats, (H, W) or (H, W, C)."""
+    """Scales floats, (H, W) or (H, W, C), with antialiasing."""
     if values.shape[:2] == self.shown:
       return values
     return resize(values, self.shown, order=1, anti_aliasing=True)
 
   def labels(self, labels: np.ndarray) -> np.ndarray:
-    """Takes the pixel in the middle of each shown one, (H, W)."""
+    """Scales labels, (H, W), by nearest neighbour."""
     rows, columns = (
       (np.arange(shown) * 2 + 1) * side // (2 * shown)
       for shown, side in zip(self.shown, (self.height, self.width), strict=True)
@@ -55,7 +59,7 @@ class Scale:
 
 
 def jpeg(picture: np.ndarray) -> str:
-  """Returns floats, 0 to 1, (H, W) or (H, W, 3), as an inlined JPEG."""
+  """Encodes floats, 0 to 1, (H, W) or (H, W, 3), as a JPEG data URI."""
   pixels = np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)
   return _inlined(
     pixels, 'jpeg', extension='.jpg', quality=_QUALITY, optimize=True
@@ -63,21 +67,21 @@ def jpeg(picture: np.ndarray) -> str:
 
 
 def png(pixels: np.ndarray) -> str:
-  """Returns uint8, (H, W) or (H, W, 3), as an inlined PNG, exactly."""
+  """Encodes uint8 values, (H, W) or (H, W, 3), as a PNG data URI."""
   return _inlined(pixels, 'png', extension='.png', optimize=True)
 
 
 def probability_png(probability: np.ndarray) -> str:
-  """Returns 0 to 1, (H, W), as an inlined grey PNG of 8 bits."""
+  """Encodes values from 0 to 1, (H, W), as a grey 8-bit PNG data URI."""
   return png(np.rint(255 * np.clip(probability, 0, 1)).astype(np.uint8))
 
 
 def labels_png(labels: np.ndarray, valid: np.ndarray) -> str:
-  """Returns labels, (H, W), as an inlined PNG: red + 256 green + 65536 blue.
+  """Encodes labels as a PNG data URI: red + 256 green + 65536 blue.
 
   Args:
-    labels: Integers below `NOT_VALID`.
-    valid: bool (H, W); other pixels become `NOT_VALID`.
+    labels: Integers below `NOT_VALID`, (H, W).
+    valid: bool (H, W); pixels that are False become `NOT_VALID`.
   """
   values = np.where(valid, labels, NOT_VALID).astype(np.uint32)
   parts = [(values >> shift) & 255 for shift in (0, 8, 16)]
@@ -87,11 +91,11 @@ def labels_png(labels: np.ndarray, valid: np.ndarray) -> str:
 def outline_path(labels: np.ndarray, chosen: Collection[int]) -> str:
   """Returns the outlines of some cells as the data of one SVG path.
 
-  Its coordinates are pixels; the first pixel spans 0 to 1.
+  Coordinates are in pixels; the first pixel spans 0 to 1.
 
   Args:
     labels: Integers (H, W).
-    chosen: Label values.
+    chosen: Labels of the cells.
   """
   kept = np.where(np.isin(labels, list(chosen)), labels, 0)
   return ''.join(
@@ -103,7 +107,7 @@ def outline_path(labels: np.ndarray, chosen: Collection[int]) -> str:
 
 
 def _ring(ring: np.ndarray) -> str:
-  """A closed way along sides of pixels: every step is along x or along y."""
+  """Returns a ring as a closed subpath; every step is along x or along y."""
   x, y = ring[0].tolist()
   steps = np.diff(ring, axis=0).tolist()
   return (

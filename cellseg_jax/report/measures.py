@@ -1,4 +1,7 @@
-"""What looks at images add up to: calibration, sizes, the worst cells."""
+"""Statistics of segmented labelled images: calibration, sizes, worst cells.
+
+Computed from the `Look`s of validation images for the report of a run.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,14 +18,16 @@ BINS = 10
 
 
 class Calibration(NamedTuple):
-  """How often pixels of a probability are cell, in `BINS` equal ranges.
+  """Calibration of the foreground probability, in `BINS` equal ranges.
 
   Attributes:
-    predicted: Mean probability of each range's pixels, (BINS,); NaN without.
-    observed: Share of them that is labelled as cell, (BINS,).
-    pixels: How many, int64 (BINS,).
-    error: Expected calibration error (Guo et al., ICML 2017): the mean
-      distance of the two, weighed by pixels.
+    predicted: Mean probability of the pixels in each range, (BINS,); NaN if
+      there are none.
+    observed: Share of these pixels that is labelled as cell, (BINS,); NaN if
+      there are none.
+    pixels: Number of pixels in each range, int64 (BINS,).
+    error: Expected calibration error (Guo et al., ICML 2017): the mean absolute
+      difference of the two, weighted by pixels.
   """
 
   predicted: np.ndarray
@@ -32,7 +37,10 @@ class Calibration(NamedTuple):
 
 
 def calibration(looks: Sequence[Look]) -> Calibration:
-  """Compares probabilities with the share of cell pixels; valid ones count."""
+  """Compares probabilities with the share of cell pixels.
+
+  Only valid pixels count.
+  """
   probability = np.concatenate([one.probability[one.valid] for one in looks])
   truth = np.concatenate([one.true[one.valid] > 0 for one in looks])
   place = np.minimum((probability * BINS).astype(int), BINS - 1)
@@ -47,22 +55,23 @@ def calibration(looks: Sequence[Look]) -> Calibration:
 
 
 def diameters(areas: np.ndarray) -> np.ndarray:
-  """Returns the diameters of discs of these areas, in pixels."""
+  """Returns the diameters of discs with these areas, in pixels."""
   return np.sqrt(4 * np.asarray(areas) / np.pi)
 
 
 def areas_of(labels: np.ndarray) -> np.ndarray:
-  """Returns the pixels of every cell, int64 (n,)."""
+  """Returns the area of every cell in pixels, int64 (n,)."""
   return np.unique(labels[labels > 0], return_counts=True)[1]
 
 
 class Sizes(NamedTuple):
-  """Diameters in pixels of discs of the cells' areas.
+  """Sizes of cells: diameters, in pixels, of discs with their areas.
 
   Attributes:
-    true: Of all labelled cells, (T,).
-    found: Of all found cells, (P,).
-    pairs: Of matches above IoU 0.5, true and found, (M, 2).
+    true: Diameters of all labelled cells, (T,).
+    found: Diameters of all found cells, (P,).
+    pairs: Labelled and found diameters of cells that match with an IoU above
+      0.5, (M, 2).
   """
 
   true: np.ndarray
@@ -71,7 +80,7 @@ class Sizes(NamedTuple):
 
 
 def sizes(tables: Sequence[OverlapTable]) -> Sizes:
-  """Collects the sizes of the cells of several images."""
+  """Collects the sizes of the cells in several images."""
   pairs = []
   for table in tables:
     match = table.iou > 0.5
@@ -92,15 +101,16 @@ def sizes(tables: Sequence[OverlapTable]) -> Sizes:
 
 
 class Cell(NamedTuple):
-  """A cell that is wrong.
+  """A labelled cell, or an extra cell that was found, with its error.
 
   Attributes:
-    look: The image, by its place among the looks.
-    label: Its value, in the found cells if it is extra, else in the labels.
-    kind: Of `outlines.COLOURS`.
-    iou: With the best match; 0 without.
-    area: In pixels.
-    box: Rows and columns.
+    look: Index of the image among the looks.
+    label: Label of the cell: in the found cells if it is extra, else in the
+      labels.
+    kind: A kind of `evaluation.error_pictures.COLOURS`.
+    iou: IoU with the best match; 0 if there is none or the cell is extra.
+    area: Area in pixels.
+    box: Rows and columns of the bounding box.
   """
 
   look: int
@@ -114,12 +124,12 @@ class Cell(NamedTuple):
 def worst_cells(
   looks: Sequence[Look], tables: Sequence[OverlapTable], most: int = 10
 ) -> list[Cell]:
-  """Returns the cells of least IoU; of equals, the largest first.
+  """Returns the cells with the lowest IoU; among equals, the largest first.
 
   Args:
     looks: The images.
-    tables: Of each its labels and found cells.
-    most: How many cells, at most.
+    tables: The overlaps of labels and found cells of each image.
+    most: Maximum number of cells.
   """
   cells = [
     cell
@@ -130,7 +140,7 @@ def worst_cells(
 
 
 def _cells(number: int, one: Look, table: OverlapTable) -> list[Cell]:
-  """All true cells of an image and, with an IoU of 0, its extra ones."""
+  """Returns all labelled cells of an image, and its extra cells."""
   best = np.zeros(table.true_labels.size)
   np.maximum.at(best, table.true_index, table.iou)
   sorted_by_kind = kinds(table)
@@ -165,10 +175,10 @@ def _cells(number: int, one: Look, table: OverlapTable) -> list[Cell]:
 
 
 def _boxes(labels: np.ndarray) -> list[tuple[slice, slice]]:
-  """The box of every cell, in increasing order of their values."""
+  """Returns the bounding box of every cell, in increasing order of labels."""
   return ndimage.find_objects(renumbered(labels)[0])
 
 
 def tables_of(looks: Sequence[Look]) -> list[OverlapTable]:
-  """Returns the overlaps of labels and found cells of each image."""
+  """Returns the overlaps of labels and found cells for each image."""
   return [overlap_table(one.true, one.found) for one in looks]

@@ -1,17 +1,17 @@
-"""Which segmented images are unlike the others."""
+"""Detection of segmented images that are unlike the others of a folder."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-# Robust standard deviations from the median at which something is remarked
-# (Iglewicz & Hoaglin, 1993, recommend 3.5).
+# Number of robust standard deviations from the median beyond which a value is
+# an outlier (Iglewicz & Hoaglin, 1993, recommend 3.5).
 LIMIT = 3.5
-# Images, and cells, below which there is no comparing.
+# Minimum numbers of images and of cells for a comparison.
 LEAST_IMAGES, LEAST_CELLS = 5, 20
-# Least spreads: of the logarithm of areas and of mean confidences. What varies
-# less than this does not make the others remarkable.
+# Minimum spreads of the logarithm of areas and of mean confidences: among very
+# similar values, small deviations are not outliers.
 _LEAST_LOG_AREA, _LEAST_CONFIDENCE = 0.25, 0.03
 
 
@@ -19,9 +19,9 @@ class Cells(NamedTuple):
   """The cells of one image.
 
   Attributes:
-    labels: Their values, int64 (n,).
-    areas: In pixels, (n,).
-    confidence: 0 to 1, (n,).
+    labels: Labels of the cells, int64 (n,).
+    areas: Areas in pixels, (n,).
+    confidence: Confidences, 0 to 1, (n,).
   """
 
   labels: np.ndarray
@@ -30,12 +30,13 @@ class Cells(NamedTuple):
 
 
 class Remarks(NamedTuple):
-  """What is odd about an image.
+  """What is unusual about an image.
 
   Attributes:
-    score: Robust standard deviations of the oddest; 0 where nothing is.
-    reasons: A text for each oddity.
-    huge: Labels of cells that are too large.
+    score: Largest deviation, in robust standard deviations; 0 if there is
+      nothing unusual.
+    reasons: A text for each outlying property, the largest deviation first.
+    huge: Labels of unusually large cells.
   """
 
   score: float
@@ -44,17 +45,19 @@ class Remarks(NamedTuple):
 
 
 def remark(images: Sequence[Cells]) -> list[Remarks]:
-  """Compares the images of a batch with one another.
+  """Compares the images of a folder with one another.
 
-  An image is remarked for few or many cells, for cells of low confidence, and
-  for huge ones, compared with the median of all; spreads are 1.4826 times the
-  median absolute deviation, and at least what counting alone makes.
+  An image is unusual if it has few or many cells, a low mean confidence, or
+  huge cells, compared with the medians over all images. Deviations are measured
+  in robust standard deviations, 1.4826 times the median absolute deviation,
+  with a minimum for each property. Counts and confidences are compared only
+  from `LEAST_IMAGES` images on, sizes from `LEAST_CELLS` cells on.
 
   Args:
-    images: Their cells.
+    images: The cells of each image.
 
   Returns:
-    As many remarks, in the same order.
+    The remarks on each image, in the same order.
   """
   found: list[list[tuple[float, str]]] = [[] for _ in images]
   if len(images) >= LEAST_IMAGES:
@@ -75,7 +78,8 @@ def _remark_counts(
   images: Sequence[Cells], found: list[list[tuple[float, str]]]
 ) -> None:
   counts = np.array([one.labels.size for one in images])
-  # Anscombe's transform: counts of any size have a spread of 1 or more.
+  # Anscombe's transform gives counts of any size a standard deviation of about
+  # 1 from chance alone.
   steady = 2 * np.sqrt(counts + 0.375)
   middle, spread = _robust(steady, 1.0)
   for one, count, value in zip(found, counts, steady, strict=True):
@@ -97,7 +101,7 @@ def _remark_confidence(
   middle, spread = _robust(means[~np.isnan(means)], _LEAST_CONFIDENCE)
   for one, mean in zip(found, means.tolist(), strict=True):
     score = (middle - mean) / spread
-    if score > LIMIT:  # Not so for NaN.
+    if score > LIMIT:  # False for NaN, an image without cells.
       text = (
         f'low confidence: {mean:.2f} on average, where the median image has'
       )
@@ -107,7 +111,7 @@ def _remark_confidence(
 def _remark_sizes(
   images: Sequence[Cells], found: list[list[tuple[float, str]]]
 ) -> list[list[int]]:
-  """Returns the labels of the huge cells of each image."""
+  """Adds remarks on huge cells; returns their labels for each image."""
   areas = np.concatenate([np.zeros(0), *(one.areas for one in images)])
   if areas.size < LEAST_CELLS:
     return [[] for _ in images]
@@ -130,7 +134,7 @@ def _remark_sizes(
 
 
 def _robust(values: np.ndarray, least: float) -> tuple[float, float]:
-  """Median, and spread as a standard deviation, at least `least`."""
+  """Returns the median and the robust standard deviation, at least `least`."""
   middle = float(np.median(values))
   spread = 1.4826 * float(np.median(np.abs(values - middle)))
   return middle, max(spread, least)

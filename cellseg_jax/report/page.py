@@ -1,4 +1,4 @@
-"""Pages as one file each, which ask nothing of a network."""
+"""Rendering of reports as single HTML files that need no network."""
 
 import functools
 import math
@@ -12,23 +12,23 @@ from cellseg_jax.evaluation.error_pictures import COLOURS
 
 
 def write_page(path: pathlib.Path, template: str, **values: Any) -> None:
-  """Writes a page, whole or not at all.
+  """Renders a template and writes the page atomically.
 
-  Names of files, and all other text among the values, are escaped.
+  File names and all other text among the values are escaped.
 
   Args:
-    path: HTML file to write; its folder is made.
+    path: HTML file to write; its folder is created.
     template: Name of a template of this package.
-    **values: What the template shows.
+    **values: Values for the template.
   """
   text = _templates().get_template(template).render(values)
   path.parent.mkdir(parents=True, exist_ok=True)
-  # Names of files may hold bytes that are no text.
+  # File names may hold bytes that are not text.
   replace_text(path, text.encode('utf-8', 'replace').decode())
 
 
 def safe(markup: str) -> jinja2.utils.markupsafe.Markup:
-  """Marks text as HTML or SVG that was made here."""
+  """Marks text as trusted HTML or SVG, made by this program."""
   return jinja2.utils.markupsafe.Markup(markup)
 
 
@@ -49,7 +49,7 @@ def _templates() -> jinja2.Environment:
 
 
 def fixed(value: float | None, digits: int = 3) -> str:
-  """Writes a number with so many digits after the point; '-' for none.
+  """Formats a number with fixed decimals; '-' if None or not finite.
 
   >>> fixed(0.98765), fixed(None)
   ('0.988', '-')
@@ -60,7 +60,7 @@ def fixed(value: float | None, digits: int = 3) -> str:
 
 
 def count(value: int, one: str, many: str = '') -> str:
-  """Writes a number and what is counted.
+  """Formats a count with its noun; `many` is the plural if irregular.
 
   >>> count(1, 'cell'), count(2345, 'cell')
   ('1 cell', '2,345 cells')
@@ -69,7 +69,7 @@ def count(value: int, one: str, many: str = '') -> str:
 
 
 def size(value: float) -> str:
-  """Writes bytes.
+  """Formats a number of bytes as MiB or GiB.
 
   >>> size(3 * 2**30)
   '3.0 GiB'

@@ -1,4 +1,4 @@
-"""The page of a folder of segmented files: `OUT/report/index.html`."""
+"""The report on a folder of segmented files: `OUT/report/index.html`."""
 
 from collections.abc import Sequence
 import contextlib
@@ -22,9 +22,10 @@ from cellseg_jax.report.page import safe, write_page
 from cellseg_jax.report.run import PAGE
 from cellseg_jax.report.shown import bright
 
-# Images with a picture of their own in the page: it stays small.
+# Maximum numbers of pictures in the page, which must stay small.
 MOST_OUTLIERS, MOST_THUMBNAILS = 12, 120
-# Longer sides of these, and of what is read of an image, in pixels.
+# Longer sides of these pictures, in pixels, and about the longer side at which
+# images are read.
 _LARGE, _SMALL, _READ = 560, 240, 2048
 
 
@@ -36,10 +37,10 @@ class Image(NamedTuple):
   """A segmented image: a frame of a file.
 
   Attributes:
-    record: What became of the file.
-    frame: Which frame.
-    frames: How many there are in the file.
-    cells: What was found.
+    record: The record of the segmented file.
+    frame: Index of the frame.
+    frames: Number of frames in the file.
+    cells: The cells that were found in it.
   """
 
   record: Record
@@ -49,26 +50,26 @@ class Image(NamedTuple):
 
   @property
   def name(self) -> str:
-    """The file, and the frame where there are several."""
+    """Name of the file, with the frame if there are several."""
     name = pathlib.Path(self.record.file).name
     return f'{name}, frame {self.frame}' if self.frames > 1 else name
 
 
 def report_predictions(out: pathlib.Path) -> pathlib.Path:
-  """Writes the page of a folder that `cellseg segment` wrote.
+  """Writes the report on a folder that `cellseg segment` wrote.
 
   Args:
-    out: The folder. The images are drawn where they still are; of others the
-      cells alone.
+    out: The folder. Images that are no longer where they were segmented are
+      shown by their cells alone.
 
   Returns:
-    The page.
+    Path of the page.
 
   Raises:
-    PredictionsError: There is nothing of `cellseg segment` in the folder.
+    PredictionsError: The folder holds no results of `cellseg segment`.
     OutsideError: `report` is a link that leads out of the folder.
-    TableError, OSError: Something in it cannot be read, or the page not be
-      written.
+    TableError, OSError: A file in the folder cannot be read, or the page cannot
+      be written.
   """
   records = read_all(out)
   if not records:
@@ -133,7 +134,7 @@ def _labels_path(out: pathlib.Path, record: Record) -> pathlib.Path:
 
 
 def _summary(images: Sequence[Image]) -> dict[str, Any]:
-  """Counts and sizes, over all images and one by one."""
+  """Returns numbers and charts of cell counts, sizes and confidences."""
   cells = [image.cells for image in images]
   nothing = [np.zeros(0)]
   areas = np.concatenate([one.areas for one in cells] or nothing)
@@ -162,7 +163,7 @@ def _summary(images: Sequence[Image]) -> dict[str, Any]:
 def _outlier(
   out: pathlib.Path, image: Image, remarks: Remarks
 ) -> dict[str, Any]:
-  """Returns an odd image, large, with the outlines of its cells."""
+  """Returns what the page shows of an outlier, with a large picture."""
   labels, pixels = _read(out, image)
   scale = encode.Scale.fitting(labels.shape, _LARGE)
   shown = scale.labels(labels)
@@ -180,7 +181,7 @@ def _outlier(
 
 
 def _thumbnail(out: pathlib.Path, image: Image) -> dict[str, Any]:
-  """Returns an image of the contact sheet."""
+  """Returns what the page shows of an image in its contact sheet."""
   labels, pixels = _read(out, image)
   scale = encode.Scale.fitting(labels.shape, _SMALL)
   shown = scale.labels(labels)
@@ -199,11 +200,11 @@ def _thumbnail(out: pathlib.Path, image: Image) -> dict[str, Any]:
 def _read(
   out: pathlib.Path, image: Image
 ) -> tuple[np.ndarray, np.ndarray | None]:
-  """Reads labels and pixels of an image, of a large one every nth pixel.
+  """Reads labels and intensities of an image, subsampled if it is large.
 
   Returns:
-    Labels (h, w), and intensities (h, w) or (h, w, C); None where the image is
-    gone, or was read in a way that is not known here.
+    Labels (h, w), and intensities (h, w) or (h, w, C); these are None if the
+    image is gone or does not open without the options it was segmented with.
   """
   with open_image(_labels_path(out, image.record)) as source:
     step = max(1, max(source.shape[-2:]) // _READ)

@@ -1,4 +1,4 @@
-"""How a run is repeated: the command of its configuration."""
+"""The command that repeats a run, derived from its configuration."""
 
 import pathlib
 import shlex
@@ -9,10 +9,14 @@ from cellseg_jax.experiments import EXPERIMENTS
 
 
 def command(config: Config, workdir: pathlib.Path) -> str:
-  """Returns the command that trains with this configuration, for a shell.
+  """Returns a shell command that trains with this configuration.
 
-  It names the recommended configuration that is nearest, and every field that
-  differs from it.
+  It names the recommended configuration with the fewest differences, and sets
+  every field that differs from it.
+
+  Args:
+    config: The configuration.
+    workdir: Folder of the run, which the command names.
   """
   differing = {
     name: serialization.changed(config, experiment())

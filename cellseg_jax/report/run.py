@@ -1,4 +1,4 @@
-"""The page of a training run: `DIR/report/index.html`."""
+"""The report on a training run: `DIR/report/index.html`."""
 
 import collections
 import datetime
@@ -29,26 +29,28 @@ from cellseg_jax.training.results import (
 
 PAGE = pathlib.Path('report', 'index.html')
 
-# Training images of which there is a thumbnail, and validation images that are
-# shown: the page stays small.
+# Maximum numbers of thumbnails of training images, and of validation images, in
+# the page, which must stay small.
 MOST_THUMBNAILS = 12
 MOST_SHOWN = 6
 
 
 def report_run(workdir: pathlib.Path) -> pathlib.Path:
-  """Writes the page of a run's best model, from its folder.
+  """Writes the report on the best model of a run.
 
   Args:
-    workdir: The folder that training wrote; its images must be where they were.
+    workdir: The folder that training wrote; the labelled images must be where
+      they were.
 
   Returns:
-    The page.
+    Path of the page.
 
   Raises:
     FileNotFoundError: There is no trained model.
     ConfigError: The config is not one of this version, or its images are gone.
     LabelError: The images cannot be used.
     CheckpointError: The model cannot be read.
+    OutsideError: `report` is a link that leads out of the folder.
   """
   model, step = load_best(workdir)
   splits = load(model.config.data)
@@ -59,17 +61,19 @@ def report_run(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def write_report(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
-  """Writes the page of a run as it stands.
+  """Writes the report on a run in its current state.
 
   Args:
     workdir: The folder of the run, with its `metrics.jsonl`.
-    evaluated: A model of the run: its newest or its best.
+    evaluated: A model of the run, such as its newest or best, and its
+      evaluation.
 
   Returns:
-    The page.
+    Path of the page.
 
   Raises:
-    OSError: It cannot be written.
+    OutsideError: `report` is a link that leads out of the folder.
+    OSError: The page cannot be written.
   """
   path = inside(workdir, PAGE)
   config = evaluated.model.config
@@ -95,7 +99,7 @@ def write_report(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
 
 
 def _trained_on(splits: Splits) -> dict[str, Any]:
-  """What is said and shown of the training images."""
+  """Returns what the page shows of the training images."""
   sizes = measures.diameters(survey(splits.train).areas)
   return {
     'images': len(splits.train),
@@ -112,7 +116,7 @@ def _trained_on(splits: Splits) -> dict[str, Any]:
 def _charts(
   metrics: list[dict[str, Any]], evaluation: dict[str, Any]
 ) -> dict[str, Any]:
-  """The figures that need no image."""
+  """Returns the charts of the run's metrics and its evaluation."""
   curves = {
     split: roc_from(evaluation[split]) for split in ('training', 'validation')
   }
@@ -131,7 +135,7 @@ def _charts(
 
 
 def _validation(evaluated: Evaluated) -> dict[str, Any]:
-  """What is said and shown of the validation images that are looked at."""
+  """Returns what the page shows of the validation images."""
   looks = evaluated.looks
   tables = measures.tables_of(looks)
   images = [shown.image(*pair) for pair in zip(looks, tables, strict=True)]
@@ -163,14 +167,14 @@ def _validation(evaluated: Evaluated) -> dict[str, Any]:
 def _speed(
   metrics: list[dict[str, Any]], evaluated: Evaluated
 ) -> dict[str, Any]:
-  """Speed and memory, of training and of segmenting one image."""
+  """Returns speed and memory of training, and the time to segment an image."""
   config = evaluated.model.config
   speeds = [
     line['images_per_second'] for line in metrics if 'images_per_second' in line
   ]
   peaks = [line['peak_memory'] for line in metrics if 'peak_memory' in line]
   images = chosen(evaluated.splits.validation)
-  assert evaluated.looks  # Compiled by now: it is not part of what is timed.
+  assert evaluated.looks  # Has compiled the program, which is not to be timed.
   start = time.monotonic()
   look(evaluated.model, images[0], evaluated.evaluation['settings'])
   seconds = time.monotonic() - start
@@ -190,7 +194,7 @@ def _speed(
 
 
 def _settings(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
-  """Configuration, versions, and how the run is repeated."""
+  """Returns configuration, versions, and the command to repeat the run."""
   return {
     'command': command(config, workdir),
     'seed': config.training.seed,

@@ -1,4 +1,4 @@
-"""Images as a page shows them: pictures, with outlines to be laid over."""
+"""Pictures of labelled images for the report, with outlines as overlays."""
 
 from typing import Any
 
@@ -18,21 +18,23 @@ from cellseg_jax.images.pictures import grey
 from cellseg_jax.report import encode
 from cellseg_jax.report.measures import areas_of, Cell, diameters
 
-# Longer sides in pixels: of an image, a thumbnail and a cell's surroundings.
+# Maximum longer sides, in pixels, of an image, a thumbnail and a zoomed cell.
 IMAGE, THUMBNAIL, ZOOM = 768, 320, 240
-# Side of a cell's surroundings, in sides of its box, and the least in pixels.
+# Side of a cell's surroundings: in longer sides of its bounding box, and the
+# minimum in pixels.
 _AROUND, _LEAST_AROUND = 2.2, 48
 
 
 def bright(image: np.ndarray) -> np.ndarray:
-  """Returns an image in grey, 0 to 1, with its faint parts to be seen."""
+  """Returns an image in grey, 0 to 1, with faint structures brightened."""
   return grey(image) ** 0.7
 
 
 def thumbnail(labelled: LabelledImage) -> dict[str, Any]:
-  """Returns a training image, small, with the outlines of its labels.
+  """Returns what the page shows of a training image.
 
-  Where its labels do not count, the picture is darker.
+  A small picture with the outlines of its labels, darker where pixels are not
+  valid, and numbers.
   """
   labels = np.where(labelled.valid, labelled.labels, 0)
   scale = encode.Scale.fitting(labels.shape, THUMBNAIL)
@@ -52,11 +54,13 @@ def thumbnail(labelled: LabelledImage) -> dict[str, Any]:
 
 
 def image(look: Look, table: OverlapTable) -> dict[str, Any]:
-  """Returns all that is shown of a validation image.
+  """Returns what the page shows of a validation image.
+
+  Pictures, outlines by kind of error, and scores.
 
   Args:
-    look: The image.
-    table: Of its labels and found cells.
+    look: The image and its segmentation.
+    table: Overlaps of its labels and found cells.
   """
   scale = encode.Scale.fitting(look.true.shape, IMAGE)
   true, found = scale.labels(look.true), scale.labels(look.found)
@@ -83,7 +87,12 @@ def image(look: Look, table: OverlapTable) -> dict[str, Any]:
 
 
 def zoom(look: Look, cell: Cell) -> dict[str, Any]:
-  """Returns the surroundings of a cell, with its outline and the found ones."""
+  """Returns what the page shows of a cell: its surroundings, with outlines.
+
+  Args:
+    look: The image and its segmentation.
+    cell: The cell.
+  """
   box = _around(cell.box, look.true.shape)
   own = look.found if cell.kind in OF_PREDICTED[1:] else look.true
   found = look.found[box]
@@ -104,7 +113,7 @@ def zoom(look: Look, cell: Cell) -> dict[str, Any]:
 def _around(
   box: tuple[slice, slice], shape: tuple[int, ...]
 ) -> tuple[slice, slice]:
-  """A square around a cell, moved to lie within the image."""
+  """Returns a square around a bounding box, moved to lie inside the image."""
   extent = max(part.stop - part.start for part in box)
   side = min(round(max(_AROUND * extent, _LEAST_AROUND)), *shape)
   starts = [

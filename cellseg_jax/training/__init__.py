@@ -1,1 +1,1 @@
-
+"""Training: augmentation, loss, optimizer, loop, checkpoints and logs."""
