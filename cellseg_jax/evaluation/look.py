@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 
 from cellseg_jax.datasets.labelled_image import LabelledImage
+from cellseg_jax.evaluation import matching
 from cellseg_jax.evaluation.assess import maps_of
 from cellseg_jax.inference.confidence import confidence
 from cellseg_jax.inference.decode import decode, Settings
@@ -54,13 +55,14 @@ def look(model: Model, labelled: LabelledImage, settings: Settings) -> Look:
   found = decode(maps, model.config.decoding, settings)
   sure = confidence(found, maps)
   box = _box(labelled.valid)
-  valid = labelled.valid[box]
+  valid = labelled.valid
+  true, found = matching.scored(labelled.labels, found, valid)
   return Look(
     name=labelled.name,
     image=labelled.image[box],
-    valid=valid,
-    true=np.where(valid, labelled.labels[box], 0),
-    found=np.where(valid, found[box], 0),
+    valid=valid[box],
+    true=true[box],
+    found=found[box],
     confidence=dict(enumerate(sure.tolist(), start=1)),
     probability=maps['foreground'][box],
   )

@@ -147,7 +147,7 @@ def match(
     true_labels: Integer label image, (H, W); 0 is background, labels need not
       be consecutive.
     predicted_labels: Label image of the same shape.
-    valid: bool (H, W): the pixels that count. None means all.
+    valid: bool (H, W): the pixels that count, see `scored`. None means all.
 
   Returns:
     Counts, which add up over images.
@@ -157,9 +157,43 @@ def match(
       2**32 - 1.
   """
   true, predicted = np.asarray(true_labels), np.asarray(predicted_labels)
-  if valid is not None and not valid.all():
-    true, predicted = np.where(valid, true, 0), np.where(valid, predicted, 0)
+  if valid is not None:
+    true, predicted = scored(true, predicted, valid)
   return count_matches(overlap_table(true, predicted))
+
+
+def scored(
+  true: np.ndarray, predicted: np.ndarray, valid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the true and predicted cells that take part in a comparison.
+
+  Pixels that are not valid become background in both. Predicted cells that lie
+  mostly on such pixels and match no true cell are removed: nobody labelled what
+  they are, and their remaining pixels would count as cells that are not there
+  (as the void regions of Kirillov et al. 2019, section 4.2).
+
+  Args:
+    true: Integer label image, (H, W); 0 is background.
+    predicted: Label image of the same shape.
+    valid: bool (H, W): the pixels that count.
+
+  Returns:
+    The two label images, with the values that are left unchanged.
+
+  Raises:
+    ValueError: As `overlap_table`.
+  """
+  if valid.all():
+    return true, predicted
+  true_left, left = np.where(valid, true, 0), np.where(valid, predicted, 0)
+  table, whole = overlap_table(true_left, left), overlap_table(true, predicted)
+  areas = whole.predicted_areas[
+    np.searchsorted(whole.predicted_labels, table.predicted_labels)
+  ]
+  unlabelled = 2 * table.predicted_areas < areas
+  unlabelled[table.predicted_index[table.iou > 0.5]] = False
+  removed = np.isin(left, table.predicted_labels[unlabelled])
+  return true_left, np.where(removed, 0, left)
 
 
 def count_matches(table: OverlapTable) -> MatchCounts:

@@ -8,8 +8,7 @@ import numpy as np
 
 from cellseg_jax.atomic import replace_json
 from cellseg_jax.config import Config
-from cellseg_jax.evaluation import scores
-from cellseg_jax.evaluation.matching import mean_f1
+from cellseg_jax.evaluation import matching, scores
 from cellseg_jax.evaluation.roc import roc_curve
 from cellseg_jax.images import formats
 from cellseg_jax.images.pictures import overlay
@@ -68,17 +67,17 @@ def cross_validate(config: Config, out: pathlib.Path) -> dict[str, Any]:
 def count(held: HeldOut) -> scores.Counts:
   """Compares the predicted cells of a held-out image with its labels.
 
-  Pixels that are not valid count as background in both.
+  Only what is valid counts, see `matching.scored`.
   """
-  valid = held.image.valid
+  image = held.image
   return scores.count(
-    np.where(valid, held.image.labels, 0), np.where(valid, held.predicted, 0)
+    *matching.scored(image.labels, held.predicted, image.valid)
   )
 
 
 def figures_of(counts: scores.Counts) -> dict[str, Any]:
   """Returns `scores.metrics`, and the mean F1 over IoU 0.5 to 0.9."""
-  return {'mean_f1': mean_f1(counts.match)} | scores.metrics(counts)
+  return {'mean_f1': matching.mean_f1(counts.match)} | scores.metrics(counts)
 
 
 def bootstrap(

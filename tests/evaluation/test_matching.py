@@ -113,9 +113,33 @@ def test_invalid_pixels_count_for_neither_side():
   true, predicted = random_labels(5), random_labels(6)
   valid = np.zeros(true.shape, bool)
   valid[:, :25] = True
+  # No cell lies on both sides.
+  true[:, 24:26], predicted[:, 24:26] = 0, 0
+  true[:, 26:] += 100 * (true[:, 26:] > 0)
+  predicted[:, 26:] += 100 * (predicted[:, 26:] > 0)
   masked = matching.match(true, predicted, valid)
   cut = matching.match(true[:, :25], predicted[:, :25])
   assert as_tuple(masked) == as_tuple(cut)
+
+
+def test_a_found_cell_of_which_most_is_not_valid_is_no_extra_one():
+  true, predicted = np.zeros((2, 20, 40), int)
+  valid = np.ones(true.shape, bool)
+  valid[:, 20:] = False
+  predicted[2:8, 17:25] = 1  # 3 of 8 columns are valid: nobody labelled it.
+  predicted[12:18, 15:22] = 2  # 5 of 7: an extra cell.
+  left, right = matching.scored(true, predicted, valid)
+  assert not left.any()
+  assert np.unique(right).tolist() == [0, 2]
+  assert (right == 2).sum() == 6 * 5
+  counts = matching.match(true, predicted, valid)
+  assert counts.predicted_cells == 1
+  assert counts.cell_pixels == 6 * 5
+  # One that matches what is labelled counts, wherever the rest of it lies.
+  true[2:8, 17:20] = 4
+  counts = matching.match(true, predicted, valid)
+  assert counts.predicted_cells == 2
+  assert counts.matched[0] == 1
 
 
 def test_no_cells():
