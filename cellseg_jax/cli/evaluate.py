@@ -87,7 +87,7 @@ def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
   # Imported late, so that `cellseg --help` does not wait for it.
   from cellseg_jax.atomic import replacing
   from cellseg_jax.evaluation import scores
-  from cellseg_jax.evaluation.error_pictures import COLOURS, draw_errors
+  from cellseg_jax.evaluation.error_pictures import COLOUR_NAMES, draw_errors
   from cellseg_jax.images import formats
   from cellseg_jax.images.errors import MAX_PIXELS
   from cellseg_jax.inside import inside
@@ -132,7 +132,7 @@ def evaluate_folders(arguments: argparse.Namespace) -> dict[str, Any]:
     print(f'{name}: {_at(pooled[name])}')
   others = ('mean_ap', 'pq', 'seg', 'det', 'aji', 'boundary_f1', 'dice')
   print(', '.join(f'{name} {pooled[name]:.4f}' for name in others))
-  key = ', '.join(f'{name} {_hex(rgb)}' for name, rgb in COLOURS.items())
+  key = ', '.join(f'{kind} {name}' for kind, name in COLOUR_NAMES.items())
   print(f'Pictures of the errors: {folder} ({key})')
   return {'pooled': pooled, 'images': report}
 
@@ -173,7 +173,3 @@ def _line(name: str, values: dict[str, Any]) -> str:
 
 def _at(values: dict[str, float]) -> str:
   return ' '.join(f'{values[iou]:.4f}@{iou}' for iou in IOU_PRINTED)
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-  return '#' + ''.join(f'{part:02x}' for part in colour)

@@ -98,12 +98,14 @@ def _prepare(
   from cellseg_jax.inference import batch, inputs
   from cellseg_jax.inference.ensemble import ensemble
   from cellseg_jax.inference.load import load_model
+  from cellseg_jax.inference.predict import with_settings
 
   options = segment_options.options(arguments)
   images = inputs.find_images(arguments.paths)
   inputs.check_output(arguments.paths, out)
   names = inputs.output_names(images, out, f'.{arguments.format}')
   model = ensemble([load_model(folder) for folder in arguments.model])
+  with_settings(model, arguments.decoding)  # Refuses unknown ones at once.
   out.mkdir(parents=True, exist_ok=True)
   jobs = list(map(batch.Job, images, names))
   return model, options, inputs.shard(jobs, *arguments.shard)

@@ -119,6 +119,14 @@ def _add_reading(group: argparse._ArgumentGroup) -> None:
     help="of the median cell in these files, in pixels; default: as the files' "
     'pixel size says, else as in training',
   )
+  group.add_argument(
+    '--decoding',
+    type=_settings,
+    default={},
+    metavar='NAME=VALUE,...',
+    help='settings of the decoder in place of those that training chose, such '
+    'as depth=0.04; names and choices are in decoding.csv of the run',
+  )
 
 
 def _add_filters(group: argparse._ArgumentGroup) -> None:
@@ -170,6 +178,7 @@ def options(arguments: argparse.Namespace) -> 'Options':
       arguments.channel, arguments.time, arguments.z, arguments.rgb
     ),
     diameter=arguments.diameter,
+    decoding=tuple(arguments.decoding.items()),
     filters=Filters(
       min_area=arguments.min_area,
       max_area=arguments.max_area,
@@ -195,6 +204,17 @@ def positive(text: str) -> int:
   if value < 1:
     raise argparse.ArgumentTypeError(f'must be at least 1, found {text}')
   return value
+
+
+def _settings(text: str) -> dict[str, float]:
+  """Parses settings such as 'depth=0.04,threshold=0.4'."""
+  settings = {}
+  for part in text.split(','):
+    name, equals, value = part.partition('=')
+    if not equals:
+      raise argparse.ArgumentTypeError(f'must be NAME=VALUE, found {part!r}')
+    settings[name.strip()] = _share(value)
+  return settings
 
 
 def _shard(text: str) -> tuple[int, int]:

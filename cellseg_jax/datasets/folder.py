@@ -91,8 +91,8 @@ def _match(
   names = sorted(images.keys() & labels.keys())
   if not names:
     raise ConfigError(
-      f'config.data.path: in {folder} none of {len(images)} images and '
-      f'{len(labels)} label images have equal names; {_LAYOUT}'
+      f'config.data.path: in {folder} none of {len(images)} images in images/ '
+      f'and {len(labels)} in labels/ have equal names; {_LAYOUT}'
     )
   pairs = tuple(
     Pair(

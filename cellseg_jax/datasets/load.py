@@ -115,12 +115,12 @@ def load_whole(data: DataConfig) -> Splits:
   if data.held_out:
     train, held_out = hold_out(train, data.held_out)
     validation = (*validation, *held_out)
-    held = f'{len(held_out)} held-out training images'
+    held = 'held-out training images'
     source = f'{source} and {held}' if source else held
   if data.train_images:
     train, others = pick(train, data.train_images.split(','))
     if others and not validation:
-      validation, source = others, f'{len(others)} other training images'
+      validation, source = others, 'other training images'
   warnings = tuple(builder.info.metadata['warnings'])
   return Splits(
     train,

@@ -21,6 +21,16 @@ COLOURS = {
   'inexact': (240, 228, 66),
 }
 
+# As people call them.
+COLOUR_NAMES = {
+  'right': 'green',
+  'merged': 'orange',
+  'split': 'light blue',
+  'missed': 'red',
+  'extra': 'pink',
+  'inexact': 'yellow',
+}
+
 # Kinds that are labels of the predicted image; the others are of the true one.
 OF_PREDICTED = ('right', 'extra')
 

@@ -22,7 +22,7 @@ from cellseg_jax.inference.blocks import Array, Readable
 from cellseg_jax.inference.filters import filter_blocks, filter_labels, Filters
 from cellseg_jax.inference.large import scratch_images, segment_large_maps
 from cellseg_jax.inference.on_host import segment_image
-from cellseg_jax.inference.predict import Model
+from cellseg_jax.inference.predict import Model, with_settings
 
 # Most pixels of the network's input that are predicted without tiling.
 WHOLE = 2**22
@@ -46,6 +46,7 @@ class Options:
     selection: Which planes to segment.
     diameter: Median cell diameter in these images, in pixels; 0 assumes the
       training images' diameter, rescaled by the pixel sizes if both are known.
+    decoding: Decoder settings that replace the model's, as (name, value).
     filters: Which cells to keep.
     file_format: Format of the label images, 'tif' or 'zarr'.
     extras: Additional outputs to write, keys of `outputs.EXTRAS`.
@@ -56,6 +57,7 @@ class Options:
   max_pixels: int = MAX_PIXELS
   selection: Selection = dataclasses.field(default_factory=Selection)
   diameter: float = 0.0
+  decoding: tuple[tuple[str, float], ...] = ()
   filters: Filters = dataclasses.field(default_factory=Filters)
   file_format: str = 'tif'
   extras: tuple[str, ...] = ()
@@ -140,18 +142,21 @@ def load(path: pathlib.Path, options: Options, channels: int) -> Loaded:
 def fitted(
   model: Model, pixel_size: tuple[float, float] | None, options: Options
 ) -> Model:
-  """Returns the model adapted to the scale of the frames and the filters.
+  """Returns the model adapted to the scale of the frames and the options.
 
   Args:
     model: The model, as `load_model` returns it.
     pixel_size: Height and width of the frames' pixels in um; None if unknown.
-    options: Supplies the cell diameter and whether to fill holes.
+    options: Supplies the cell diameter, decoder settings and whether to fill
+      holes.
 
   Raises:
-    ValueError: A diameter is given but the model has none to compare with, or
-      the scale is too far from that of training.
+    ValueError: A diameter is given but the model has none to compare with, the
+      scale is too far from that of training, or the decoder has no such
+      setting.
   """
   model = scale.fitted(model, options.diameter, pixel_size)
+  model = with_settings(model, dict(options.decoding))
   if options.filters.fill_holes:
     model = scale.with_holes_filled(model)
   return model

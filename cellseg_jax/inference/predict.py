@@ -117,6 +117,26 @@ class Model:
     return cls(variables, settings, static.config, static.members)
 
 
+def with_settings(model: Model, settings: Mapping[str, float]) -> Model:
+  """Returns the model with some of its decoder's settings changed.
+
+  Args:
+    model: The model, as `load_model` returns it.
+    settings: New values by name, 0 to 1.
+
+  Raises:
+    ValueError: The model's decoder has no such setting.
+  """
+  for name in settings:
+    if name not in model.settings:
+      raise ValueError(
+        f'the decoder of this model has no setting {name!r}; it has '
+        f'{", ".join(model.settings)}'
+      )
+  changed = {name: jnp.float32(value) for name, value in settings.items()}
+  return model.replace(settings={**model.settings, **changed})
+
+
 def predict(model: Model, images: ArrayLike) -> jax.Array:
   """Computes the probability that each pixel belongs to a cell.
 

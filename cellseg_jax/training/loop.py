@@ -175,9 +175,10 @@ def _description(run: Run) -> str:
   return '\n'.join(
     [
       *warnings,
-      f'Training on {len(splits.train)} images with {cells} cells; choosing on '
-      f'{splits.validation_source} ({len(splits.validation)} images); '
-      f'images are seen at {run.config.data.resample:g} of their size',
+      f'Training on {cells} cells of {len(splits.train)} images; checking on '
+      f'{splits.validation_source} ({len(splits.validation)} images). '
+      'The network sees images enlarged or reduced to '
+      f'{100 * run.config.data.resample:.3g} % of their size',
     ]
   )
 
@@ -192,7 +193,8 @@ def _summary(workdir: pathlib.Path, evaluation: dict[str, Any]) -> str:
     f'TPR {validation["tpr_at_fpr"]["0.05"]:.3f} at FPR 0.05, '
     f'F1 at IoU 0.5 {validation["f1"]["0.5"]:.3f} '
     f'({settings})\n'
-    f'Pictures: {workdir / "figures"}; report: {workdir / "report"}\n'
-    f'Figures of merit: {workdir / "evaluation.json"}\n'
-    f'Segment more images: cellseg segment --model {workdir} --out OUT PATH...'
+    f'Look at it: {workdir / "report" / "index.html"} (opens in any browser), '
+    f'pictures in {workdir / "figures"}, numbers in '
+    f'{workdir / "evaluation.json"}\n'
+    f'Segment a folder: cellseg segment --model {workdir} --out labels FOLDER'
   )

@@ -58,6 +58,7 @@ class Record:
     )
     self._skipped = 0
     self._bar: Any = None
+    self._compiled = False  # Whether updates were made by this process.
 
   def __enter__(self) -> 'Record':
     """Makes the folder and opens it.
@@ -109,7 +110,10 @@ class Record:
     if last is None:
       return like
     if last == steps:
-      self.say(f'{self._workdir} holds this run, finished: {last} steps')
+      self.say(
+        f'{self._workdir} holds this run, finished: {last} steps. Nothing is '
+        'trained; its pictures are drawn again'
+      )
     else:
       self.say(f'Going on from step {last} of {steps} in {self._workdir}')
     return self._checkpoints.restore(last, like)
@@ -155,8 +159,14 @@ class Record:
     self._log.write(step, **values)
     self._events.scalars(step, values)
     shown = 'not finite' if loss is None else f'{loss:.4f}'
-    self._bar.set_postfix_str(f'loss {shown}, {images_per_second:.1f} images/s')
-    self._bar.update(step - self._bar.n)
+    self._bar.set_postfix_str(f'loss {shown}, {images_per_second:.1f} crops/s')
+    if self._compiled:
+      self._bar.update(step - self._bar.n)
+    else:
+      # The time left is told from here on: compiling is done once.
+      self._compiled = True
+      self._bar.n = self._bar.initial = step
+      self._bar.unpause()
     if skipped > self._skipped:
       self._skipped = skipped
       self._log.write(step, skipped=skipped)

@@ -155,12 +155,14 @@ def _draw_augmentation(
 ) -> None:
   """Draws a training image beside a crop of it, as training sees it."""
   pool = build_pool([labelled], config)
-  first = jax.jit(draw, static_argnums=3)(0, np.arange(1), pool, config)
+  first = jax.jit(draw, static_argnums=3)(0, np.arange(8), pool, config)
   batch = jax.device_get(first)
+  # Of a few crops that with most cells: some show background alone.
+  fullest = batch.targets[..., 0].mean(axis=(1, 2)).argmax()
   figures.augmentation(
     path,
     labelled.image,
-    batch.images[0],
-    batch.targets[0, ..., 0],
-    batch.weights[0],
+    batch.images[fullest],
+    batch.targets[fullest, ..., 0],
+    batch.weights[fullest],
   )

@@ -324,6 +324,20 @@ def test_filters_reach_the_final_labels(segment, tmp_path):
   assert not areas('--min-confidence', '1').size
 
 
+def test_decoder_settings_can_be_given(segment, tmp_path):
+  image = np.zeros((40, 40), np.uint8)
+  image[5:25, 5:25] = 110  # Scaled to its range: 0.43 in the middle's 1.
+  image[10:20, 10:20] = 255
+  tifffile.imwrite(tmp_path / 'a.tif', image)
+
+  def area(*options):
+    assert segment(*options, tmp_path / 'a.tif')[0] == 0
+    return np.count_nonzero(tifffile.imread(tmp_path / 'out' / 'a.tif'))
+
+  assert area() == 100
+  assert area('--decoding', 'threshold=0.2') == 400
+
+
 def test_holes_are_filled_on_request(segment, tmp_path, model, monkeypatch):
   config = replace(model.config, decoding={'fill_holes': False})
   holey = model.replace(config=config)
@@ -466,6 +480,7 @@ def test_a_full_disk_is_a_reason_and_leaves_no_half_file(
     (['images', '--diameter', '-3'], '--diameter must be positive'),
     (['images', '--dask', 'nowhere'], 'address of a scheduler .* nowhere'),
     (['images', '--dask', '127.0.0.1:1'], 'no cluster at 127.0.0.1:1'),
+    (['images', '--decoding', 'height=0.1'], "'height'; it has threshold"),
     (['images', '--min-area', '9', '--max-area', '5'], 'no cell would be left'),
   ],
 )
@@ -484,7 +499,14 @@ def test_what_cannot_be_begun_is_refused(
 
 
 @pytest.mark.parametrize(
-  'arguments', [['--shard', '3/2'], ['--shard', '2'], ['--save', 'mesh']]
+  'arguments',
+  [
+    ['--shard', '3/2'],
+    ['--shard', '2'],
+    ['--save', 'mesh'],
+    ['--decoding', 'depth'],
+    ['--decoding', 'depth=2'],
+  ],
 )
 def test_faulty_flags_are_refused(segment, images, arguments):
   with pytest.raises(SystemExit, match='2'):

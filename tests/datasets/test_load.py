@@ -55,7 +55,7 @@ def test_training_images_are_named(tmp_path):
   splits = load(dataclasses.replace(data, train_images='c,a'))
   assert names(splits.train) == ['a', 'c']
   assert names(splits.validation) == ['b', 'd']
-  assert splits.validation_source == '2 other training images'
+  assert splits.validation_source == 'other training images'
   assert all(image.valid.all() for image in splits.train)
   # Where others are there to choose on, the unnamed are not used.
   splits = load(dataclasses.replace(data, train_images='d', held_out=1))
@@ -111,7 +111,7 @@ def test_held_out_images(place):
   splits = load(place.config(held_out=1))
   assert [image.name for image in splits.train] == ['a', 'b', 'd']
   assert [image.name for image in splits.validation] == ['c']
-  assert splits.validation_source == '1 held-out training images'
+  assert splits.validation_source == 'held-out training images'
   named = load(place.config(held_out=1, validation_split='validation'))
   assert [image.name for image in named.validation] == ['c']
   with pytest.raises(ConfigError, match=r'held_out is 4, .* at most 3'):
@@ -150,7 +150,7 @@ def test_held_out_images_join_a_validation_split(place):
   splits = load(place.config(held_out=1))
   assert [image.name for image in splits.validation] == ['c', 'b']
   assert 'validation' in splits.validation_source
-  assert '1 held-out' in splits.validation_source
+  assert 'held-out' in splits.validation_source
 
 
 def test_only_a_named_split_that_is_absent_is_refused(place):
