@@ -126,7 +126,7 @@ def _charts(
   return {
     'loss': safe(charts.loss(metrics)),
     'learning_rate': safe(charts.learning_rate(metrics)),
-    'auc': safe(charts.score(metrics, 'roc_auc', 'ROC AUC of pixels')),
+    'auc': safe(charts.score(metrics, 'roc_auc', 'ROC AUC')),
     'mean_f1': safe(charts.score(metrics, 'mean_f1', 'F1, IoU 0.5 to 0.9')),
     'roc': safe(charts.roc(curves, threshold, study)),
     'f1': safe(charts.f1_over_iou(evaluation)),
