@@ -92,7 +92,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_first_tutorial_ends_with_a_table(folder):
-  lines = (folder / 'labels' / 'cells.csv').read_text().splitlines()
+  lines = (folder / 'segmented' / 'cells.csv').read_text().splitlines()
   assert len(lines) > 5
 
 
