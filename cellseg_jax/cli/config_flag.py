@@ -31,6 +31,14 @@ trained: the crops, losses and gradient norms of update N are shown. One of
 several processes is told of the others by --coordinator_address=HOST:PORT
 --num_processes=N --process_id=I, or asks SLURM, Open MPI or Kubernetes with
 --distributed.
+
+Most used:
+  --config=cells                    for images of your own, touching cells apart
+  --config.data.path=FOLDER         holds images/ and labels/ with equal names
+  --config.data.held_out=N          keeps N images from training, to check on
+  --config.data.ignore_value=V      label of pixels that count neither way
+  --config.training.steps=N         how many updates; the time is in proportion
+  --config.training.seed=N          another draw of weights and crops
 """
 
 
