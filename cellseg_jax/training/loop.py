@@ -177,8 +177,8 @@ def _description(run: Run) -> str:
       *warnings,
       f'Training on {cells} cells of {len(splits.train)} images; checking on '
       f'{splits.validation_source} ({len(splits.validation)} images). '
-      'The network sees images enlarged or reduced to '
-      f'{100 * run.config.data.resample:.3g} % of their size',
+      f'The network sees images at {100 * run.config.data.resample:.3g} % of '
+      'their size',
     ]
   )
 
