@@ -1,7 +1,7 @@
-"""What every data set shares: how it lists, checks and stores its images.
+"""Base class of the data sets: lists, checks and stores labelled images.
 
 A data set lists its pairs of image and labels (`Listing`); `LabelledImages`
-checks them and lets TFDS write them as array_record.
+checks them and has TFDS write them as array_record files.
 """
 
 import abc
@@ -19,23 +19,23 @@ from cellseg_jax.config import DataConfig
 from cellseg_jax.images.formats import ImageFileError
 from cellseg_jax.images.labels import check_pair, LabelError, WARNINGS
 
-SHARD = 256  # Examples in a file.
+SHARD = 256  # Examples per file.
 _SHOWN_FAULTS = 10
 _DEFAULT = DataConfig()
 
 
 class LeftOut(Exception):
-  """Raised by `Pair.read`: this pair is not to be used, and why."""
+  """Raised by `Pair.read` to skip the pair; the message gives the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-  """An image and its labels, not read yet.
+  """An image and its labels, not yet read.
 
   Attributes:
-    name: Unique within its split.
-    source: What messages call it, usually the label file.
-    files: Every file that the pair is made from, the image's first.
+    name: Name of the pair, unique within its split.
+    source: What messages call the pair, usually the path of the label file.
+    files: Every file that the pair is made from, the image file first.
     read: Returns the raw image and the raw labels; raises `ImageFileError`,
       `LabelError` or `LeftOut`.
   """
@@ -48,12 +48,12 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-  """What a data set consists of.
+  """The contents of a data set.
 
   Attributes:
-    splits: Pairs of each split, in order.
+    splits: The pairs of each split, in order.
     files: Further files that the set depends on.
-    warnings: What to tell the user about the set as a whole.
+    warnings: Warnings to the user about the set as a whole.
   """
 
   splits: Mapping[str, tuple[Pair, ...]]
@@ -64,17 +64,20 @@ class Listing:
 class LabelledImages(  # type: ignore[call-arg]  # TFDS has the keyword.
   tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=True
 ):
-  """Base of the TFDS builders of this package.
+  """Base class of the TFDS builders of this package.
 
-  Images are stored as `image_dtype`; float32 holds integers to 2**24 exactly.
+  Attributes:
+    image_dtype: The dtype that images are stored as. The default, float32,
+      represents integers up to 2**24 exactly.
+    labels_are_instances: Whether, by the format's definition, each label value
+      is one cell.
   """
 
-  # There is nothing to download; looking for checksums needs a module that
-  # TFDS does not declare.
+  # Nothing is downloaded. Without this, TFDS would look for checksums, which
+  # needs a module that it does not declare as a dependency.
   url_infos = None
   VERSION = tfds.core.Version('1.0.0')
   image_dtype: type[np.generic] = np.float32
-  # Whether one label value is one cell by the format's own definition.
   labels_are_instances: bool = False
 
   def __init__(self, *, data: DataConfig = _DEFAULT, **kwargs: Any):
@@ -87,6 +90,9 @@ class LabelledImages(  # type: ignore[call-arg]  # TFDS has the keyword.
   def listing(cls, data: DataConfig) -> Listing:
     """Lists the pairs without reading them.
 
+    Args:
+      data: Where the data set lies and how to read it.
+
     Raises:
       ConfigError: The files are not where `data.path` says.
       LabelError: Names are ambiguous.
@@ -96,7 +102,7 @@ class LabelledImages(  # type: ignore[call-arg]  # TFDS has the keyword.
     channels = (self._data.channels,) if self._data.channels > 1 else ()
 
     def tensor(dtype: type[np.generic], *channels: int) -> Any:
-      # array_record compresses; zlib before it only takes longer.
+      # Not 'zlib': array_record compresses anyway, so it would only take time.
       return tfds.features.Tensor(
         shape=(None, None, *channels), dtype=dtype, encoding='bytes'
       )
@@ -116,13 +122,14 @@ class LabelledImages(  # type: ignore[call-arg]  # TFDS has the keyword.
     )
 
   def write(self) -> None:
-    """Writes all splits into `data_dir`, one example after another.
+    """Writes all splits into `data_dir`, one example at a time.
 
-    `download_and_prepare` keeps a split in memory, and beyond 1000 MiB needs
-    TensorFlow.
+    TFDS's own `download_and_prepare` would keep a whole split in memory, and
+    needs TensorFlow for more than 1000 MiB.
 
     Raises:
-      LabelError: Names every file that cannot be trained on, and its fault.
+      LabelError: Some files cannot be trained on, and the message names the
+        first ten and their faults; or no image has a labelled cell.
     """
     self.data_path.mkdir(parents=True)
     splits = self._split_generators(None)
@@ -136,10 +143,10 @@ class LabelledImages(  # type: ignore[call-arg]  # TFDS has the keyword.
     writer.close_all()
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
-    del dl_manager  # The listing checks the user's folder, and says more.
+    del dl_manager  # `listing` checks the user's folder, with better messages.
     listing = self.listing(self._data)
     report = _Report(self._data.path or self.name)
-    # Generators run one after another, so the last one knows all faults.
+    # The generators run one after another, so the last one sees all faults.
     *_, last = listing.splits
     return {
       split: self._generate_examples(pairs, listing, report, split == last)
@@ -183,7 +190,7 @@ class LabelledImages(  # type: ignore[call-arg]  # TFDS has the keyword.
 
 
 class _Report:
-  """Gathers faults and warnings over all pairs of a set."""
+  """Collects faults and warnings over all pairs of a data set."""
 
   def __init__(self, where: str):
     self._where = where
@@ -219,7 +226,7 @@ class _Report:
     return [f'images left out, {why}: {n}' for why, n in self._left_out.items()]
 
   def refuse_faults(self) -> None:
-    """Raises LabelError if anything was refused or nothing can be learned."""
+    """Raises LabelError if a pair was faulty, or if no cell is labelled."""
     if self._faults:
       shown = self._faults[:_SHOWN_FAULTS]
       more = len(self._faults) - len(shown)

@@ -1,7 +1,8 @@
-"""The shapes of simulated nuclei in stem-cell colonies: exact labels.
+"""Draws the label images of simulated nuclei in stem-cell colonies.
 
-Nuclei are ovals with a wavy outline. Each is set against those already there,
-a little too close, and where two meet they press each other out of shape.
+Nuclei are ovals with a wavy outline. Each is placed slightly too close to those
+already there, and where two meet they press each other out of shape.
+`simulated` renders the images from these labels.
 """
 
 from typing import NamedTuple
@@ -14,18 +15,19 @@ MIN_LENGTH, MAX_LENGTH = 40, 90  # Longest diameter of a nucleus, in pixels.
 MIN_NUCLEI, MAX_NUCLEI = 60, 110
 MAX_GAP = 5.0  # Widest gap between nuclei pressed together, in pixels.
 
-_WINDOW = 58  # Half the side of the window that a nucleus is drawn in.
-_HARMONICS = np.arange(2, 6)  # Of a nucleus's outline; 2 makes it an oval.
+_WINDOW = 58  # Half the side of the window a nucleus is drawn in, in pixels.
+_HARMONICS = np.arange(2, 6)  # Harmonics of an outline; 2 makes it an oval.
 
 
 class Nuclei(NamedTuple):
   """Shapes of N nuclei, before their neighbours deform them.
 
   Attributes:
-    centers: float (N, 2), y and x in pixels.
-    radii: float (N,), mean radius in pixels.
-    amplitudes: float (N, K), relative size of each outline harmonic.
-    phases: float (N, K), in radians.
+    centers: y and x in pixels, float (N, 2).
+    radii: Mean radius in pixels, float (N,).
+    amplitudes: Amplitude of each outline harmonic relative to the radius, float
+      (N, K).
+    phases: Phase of each outline harmonic in radians, float (N, K).
   """
 
   centers: np.ndarray
@@ -35,14 +37,17 @@ class Nuclei(NamedTuple):
 
 
 def draw_colonies(rng: np.random.Generator) -> np.ndarray:
-  """Draws colonies until the number of whole nuclei is as promised.
+  """Draws the labels of one field of colonies.
+
+  Repeats until there are 60 to 110 nuclei.
 
   Args:
-    rng: Source of every choice.
+    rng: Source of all random choices.
 
   Returns:
-    Labels, int32 (1024, 1024): 0 is background, 1 to 60-110 one nucleus each,
-    whole, 40-90 px long, and connected.
+    Label image, int32 (1024, 1024): 0 is background; each value from 1 to N (60
+    to 110) is one connected nucleus, 40 to 90 pixels long and not cut off by
+    the image's border.
   """
   while True:
     nuclei = _colonies(rng, int(rng.integers(MIN_NUCLEI + 8, MAX_NUCLEI + 1)))
@@ -52,14 +57,14 @@ def draw_colonies(rng: np.random.Generator) -> np.ndarray:
 
 
 def _colonies(rng: np.random.Generator, count: int) -> Nuclei:
-  """Grows colonies nucleus by nucleus, each against those already there."""
+  """Grows colonies by placing nuclei one by one, close to those there."""
   radii = np.clip(rng.normal(27, 4.5, count), 20, 37)
   roots = int(rng.integers(3, 6))
   hearts = rng.uniform(170, SIZE - 170, (roots, 2))
   centers = np.empty((count, 2))
   for i, radius in enumerate(radii):
     heart = hearts[rng.integers(roots)]
-    # Mostly compact, with a few cells astray.
+    # Colonies are compact, except for a few stray cells.
     spread = 420 if rng.random() < 0.06 else 10 + 22 * np.sqrt(i)
     tries = heart + rng.normal(0, spread, (400, 2))
     room = np.full(len(tries), np.inf)
@@ -79,10 +84,10 @@ def _colonies(rng: np.random.Generator, count: int) -> Nuclei:
 
 
 def _press(rng: np.random.Generator, nuclei: Nuclei) -> np.ndarray:
-  """Presses nuclei against each other: each pixel goes to the nearest.
+  """Assigns each pixel to the nearest nucleus, so that nuclei press each other.
 
-  A nucleus's distance is measured from its outline, so neighbours meet along
-  a curve; half their gap is cut on either side of it.
+  The distance to a nucleus is measured from its outline, so neighbours meet
+  along a curve; half of their gap is cut off on either side of it.
   """
   nearest, second = np.full((2, SIZE, SIZE), 1e6, np.float32)
   owner, rival = np.zeros((2, SIZE, SIZE), np.int32)
@@ -108,7 +113,7 @@ def _press(rng: np.random.Generator, nuclei: Nuclei) -> np.ndarray:
 def _outline_distance(
   y: np.ndarray, x: np.ndarray, nuclei: Nuclei, i: int
 ) -> np.ndarray:
-  """Returns the radial distance to a nucleus's outline, in px; < 0 inside."""
+  """Returns the radial distance to a nucleus's outline in px, < 0 inside."""
   angle = np.arctan2(y, x)[..., None]
   waves = np.cos(_HARMONICS * angle + nuclei.phases[i])
   outline = nuclei.radii[i] * (1 + waves @ nuclei.amplitudes[i])
@@ -116,7 +121,11 @@ def _outline_distance(
 
 
 def _keep_whole(labels: np.ndarray) -> np.ndarray:
-  """Keeps nuclei of the promised length, largest piece only, renumbered."""
+  """Keeps the largest piece of each nucleus, and renumbers the nuclei.
+
+  Nuclei that touch the image's border or are not 40 to 90 pixels long are
+  dropped.
+  """
   kept = np.zeros_like(labels)
   for value, box in enumerate(ndimage.find_objects(labels), start=1):
     if box is None:

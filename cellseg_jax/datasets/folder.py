@@ -1,4 +1,4 @@
-"""A folder of your own images and labels."""
+"""The data set `labelled_folder`: a user's own folder of images and labels."""
 
 from collections.abc import Iterable
 import functools
@@ -20,17 +20,29 @@ _LAYOUT = (
 
 
 class LabelledFolder(LabelledImages):
-  """TFDS builder `labelled_folder`: `images/` and `labels/` with equal stems.
+  """TFDS builder `labelled_folder`: image and label files with equal stems.
 
-  They lie in `train/`, `validation/`, `test/`, or, without such folders,
-  directly in `config.data.path`, which is then the split `train`.
+  The folders `images/` and `labels/` lie in `train/`, `validation/` and
+  `test/`; or, without such folders, directly in `config.data.path`, which is
+  then the split `train`.
   """
 
   name = 'labelled_folder'
 
   @classmethod
   def listing(cls, data: DataConfig) -> Listing:
-    """Matches images and labels by their stems."""
+    """Lists the pairs of image and label file with equal stems.
+
+    Files without a partner are left out, with a warning.
+
+    Args:
+      data: Names the folder.
+
+    Raises:
+      ConfigError: A folder is missing, the layout is ambiguous, or a split has
+        no pair.
+      LabelError: Two files in one folder have the same stem.
+    """
     root = pathlib.Path(data.path)
     splits, unmatched = {}, []
     for split, folder in _split_folders(root).items():
@@ -49,11 +61,19 @@ class LabelledFolder(LabelledImages):
 def read_pair(
   image: pathlib.Path, labels: pathlib.Path, max_pixels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Reads an image file and its label file, as they are.
+  """Reads an image file and its label file without changing their values.
+
+  Args:
+    image: The image file.
+    labels: The label file.
+    max_pixels: Maximum number of values per file.
+
+  Returns:
+    The raw image and the raw labels.
 
   Raises:
-    ImageFileError: One of them cannot be read, or has more values than
-      `max_pixels`; the message names it.
+    ImageFileError: A file, named in the message, cannot be read or has more
+      than `max_pixels` values.
   """
   return (
     read_image(image, max_pixels=max_pixels),
@@ -62,7 +82,11 @@ def read_pair(
 
 
 def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Finds the folder of each split."""
+  """Returns the folder of each split that exists.
+
+  Raises:
+    ConfigError: A folder is missing, or both layouts are mixed.
+  """
   if not root.is_dir():
     raise ConfigError(f'config.data.path: there is no folder {root}; {_LAYOUT}')
   splits = {name: root / name for name in SPLITS if (root / name).is_dir()}
@@ -85,7 +109,15 @@ def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
 def _match(
   folder: pathlib.Path, max_pixels: int
 ) -> tuple[tuple[Pair, ...], list[pathlib.Path]]:
-  """Pairs files of equal stems; also returns the files without a partner."""
+  """Pairs image and label files of equal stems.
+
+  Returns:
+    The pairs by name, and the files without a partner.
+
+  Raises:
+    ConfigError: There is no pair.
+    LabelError: Two files in one folder have the same stem.
+  """
   images = _by_stem(list_images(folder / 'images'))
   labels = _by_stem(list_images(folder / 'labels'))
   names = sorted(images.keys() & labels.keys())
@@ -108,7 +140,11 @@ def _match(
 
 
 def _by_stem(paths: Iterable[pathlib.Path]) -> dict[str, pathlib.Path]:
-  """Refuses two files of one stem: which is meant cannot be known."""
+  """Returns files by their stems.
+
+  Raises:
+    LabelError: Two files have the same stem, so that pairing is ambiguous.
+  """
   found: dict[str, pathlib.Path] = {}
   for path in paths:
     if path.stem in found:

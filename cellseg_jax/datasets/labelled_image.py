@@ -1,4 +1,4 @@
-"""Labelled images, the unit that every data set is made of."""
+"""Labelled images, the items of every data set, and lazy sequences of them."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -9,15 +9,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LabelledImage:
-  """An image with one label value a cell.
+  """An image with its label image.
 
   Attributes:
-    name: File stem or a made-up name; unique within a data set.
-    image: Raw intensities, (H, W) for one channel, (H, W, C) for several, any
-      integer or float dtype.
-    labels: int32 (H, W); 0 is background, every other value is one cell.
-    valid: bool (H, W); False where nobody labelled or where the labels are
-      held out. Such pixels take no part in training or evaluation.
+    name: File stem or a generated name; unique within a split of a data set.
+    image: Raw intensities, (H, W) for one channel or (H, W, C) for several, of
+      any integer or float dtype.
+    labels: Label image, int32 (H, W); 0 is background, every other value is one
+      cell.
+    valid: bool (H, W); False for pixels that nobody labelled or whose labels
+      are held out. These take no part in training and evaluation.
   """
 
   name: str
@@ -27,16 +28,16 @@ class LabelledImage:
 
 
 class LazyImages(Sequence[LabelledImage]):
-  """Images that are read whenever they are looked at, and never kept."""
+  """A sequence of images that are read on every access and not cached."""
 
   def __init__(
     self, read: Callable[[int], LabelledImage], places: Sequence[int]
   ):
-    """Reads nothing yet.
+    """Stores the arguments; reads no image yet.
 
     Args:
-      read: Returns the image at a place.
-      places: The places of these images, in order.
+      read: Returns the image of a given index.
+      places: The indices of this sequence's images, in order.
     """
     self._read, self._places = read, places
 

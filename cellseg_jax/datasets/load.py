@@ -1,4 +1,8 @@
-"""Loads the labelled images of a run: what to train on, what to choose on."""
+"""Loads the labelled images of a run, split into training and validation.
+
+This is the entry point of the data sets: it prepares a data set once, and then
+reads its images from the prepared copy.
+"""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -39,17 +43,19 @@ class Splits:
   """The images of a run.
 
   Attributes:
-    train: Images to train on; at least one has a valid pixel of a cell. They
-      are read when they are looked at, and not kept, if `apart`.
+    train: Images to train on. If `apart`, they are read on every access and
+      not cached. As `load` returns them, at least one has a valid pixel of a
+      cell.
     validation: Images to choose settings on.
-    validation_source: Where those come from, as text for people.
-    warnings: What to tell the user before training, one kind each.
-    apart: Whether no training image is validated on.
+    validation_source: Origin of the validation images, as text for messages.
+    warnings: Warnings to the user before training, one per kind.
+    apart: Whether validation uses separate images, rather than crops of the
+      training images or the training images themselves.
     digest: SHA-256 (hex) of all files and settings behind the prepared copy.
-    files: SHA-256 (hex) of every file that these images come from, by its path
-      in `data.path`.
+    files: SHA-256 (hex) of every file of these splits, by its path in
+      `data.path`.
     pixel_size: Side of a training image's pixel in um; 0 if the files do not
-      say, or do not agree.
+      state it or differ.
   """
 
   train: Images
@@ -63,18 +69,19 @@ class Splits:
 
 
 def load(data: DataConfig) -> Splits:
-  """Prepares the data set if need be, checks it, and loads its images.
+  """Loads the images of a run, preparing the data set if necessary.
 
   Args:
-    data: Which set, and how to split it.
+    data: The data set, and how to split it.
 
   Returns:
-    Training and validation images. Without a validation split, settings are
-    chosen on held-out crops of the training images.
+    Training and validation images. If there are no validation images, crops of
+    the training images are held out for validation.
 
   Raises:
-    ConfigError: Names the field that the files do not bear out.
-    LabelError: Names the files that cannot be trained on, and their faults.
+    ConfigError: A field, named in the message, does not agree with the files.
+    LabelError: Files cannot be trained on, and the message names the first ten
+      and their faults; or the training images have no labelled cell.
   """
   splits = load_whole(data)
   train, validation = splits.train, splits.validation
@@ -92,13 +99,18 @@ def load(data: DataConfig) -> Splits:
 
 
 def load_whole(data: DataConfig) -> Splits:
-  """Loads as `load` does, but holds no crops out.
+  """Loads the images of a run as `load` does, but holds out no crops.
+
+  Args:
+    data: The data set, and how to split it.
 
   Returns:
-    Training images as they are, and validation images if there are any.
+    Unchanged training images, and validation images if there are any.
 
   Raises:
-    ConfigError, LabelError: As `load`.
+    ConfigError: A field, named in the message, does not agree with the files.
+    LabelError: Files cannot be trained on, and the message names the first ten
+      and their faults; or the data set has no labelled cell.
   """
   builder, digest, files = prepare(BUILDERS[data.dataset], data)
   names = tuple(builder.info.splits)
@@ -137,17 +149,17 @@ def load_whole(data: DataConfig) -> Splits:
 def hold_out(
   train: Sequence[LabelledImage], count: int
 ) -> tuple[Images, Images]:
-  """Splits images evenly spread over the sorted names off the training set.
+  """Holds out some training images, evenly spread over their order.
 
   Args:
     train: Training images, in order.
-    count: How many to hold out, below their number.
+    count: Number of images to hold out.
 
   Returns:
-    What is left to train on, and what was held out.
+    The remaining training images, and those held out.
 
   Raises:
-    ConfigError: There are not that many images.
+    ConfigError: No training image would remain.
   """
   if count >= len(train):
     raise ConfigError(
@@ -167,13 +179,14 @@ def pick(
 
   Args:
     train: Training images, in order.
-    names: Of those to train on.
+    names: Names of the images to train on.
 
   Returns:
-    Both in their order.
+    The named images and the others, both in the order of `train`.
 
   Raises:
-    ConfigError: There is no image of a name; the message lists those there are.
+    ConfigError: There is no image of a given name; the message lists the names
+      that exist.
   """
   known = [image.name for image in train]
   unknown = [name for name in names if name not in known]
@@ -190,18 +203,21 @@ def pick(
 def hold_out_crops(
   train: Sequence[LabelledImage],
 ) -> tuple[Images, Images, str]:
-  """Holds out a corner, a quarter of the area, of every training image.
+  """Holds out one corner, a quarter of the area, of every training image.
 
-  The corner moves on from image to image; one is skipped where it would leave
-  no cell on either side, and an image without such a corner stays whole.
+  The corner changes from image to image. A corner is skipped if it would leave
+  no cell inside or none outside; an image without a suitable corner stays
+  whole. If no image has one, all images are used for both training and
+  validation.
 
   Args:
     train: Training images, in order.
 
   Returns:
-    The training images, not valid in their corner; the same images, valid only
-    there (and not where a cell is cut), with the other labels removed; and what
-    was done, as text for people.
+    The training images, with the held-out corners marked as not valid; the
+    images with a held-out corner, valid only there and not where a cell is cut,
+    with all other labels removed; and the origin of the latter, as text for
+    messages.
   """
   kept, held = [], []
   for i, image in enumerate(train):
@@ -225,7 +241,7 @@ def hold_out_crops(
 def _split_corner(
   image: LabelledImage, corner: int
 ) -> tuple[LabelledImage, LabelledImage]:
-  """Returns the image valid inside one corner, and valid outside it."""
+  """Returns the image valid only inside one corner, and valid only outside."""
   height, width = image.labels.shape
   rows = slice(0, height // 2) if corner < 2 else slice(height // 2, height)
   columns = (
@@ -233,7 +249,7 @@ def _split_corner(
   )
   held = np.zeros(image.labels.shape, bool)
   held[rows, columns] = True
-  # A cell that the border cuts cannot be scored, neither found nor missed.
+  # A cell that the corner's border cuts cannot be scored as found or missed.
   cut = np.intersect1d(image.labels[held], image.labels[~held])
   whole = held & ~np.isin(image.labels, cut[cut != 0])
   inside = dataclasses.replace(
@@ -245,7 +261,12 @@ def _split_corner(
 
 
 def _pixel_size(builder: type[LabelledImages], data: DataConfig) -> float:
-  """The side of a pixel that all training images state, in um; else 0."""
+  """Returns the side of a pixel in um, on which all training files agree.
+
+  Returns:
+    The mean; 0 if a file does not state it, or if the sizes along both axes of
+    all files differ by more than 1 %.
+  """
   sizes = []
   for pair in builder.listing(data).splits[data.train_split]:
     for path in pair.files[:1]:
@@ -253,7 +274,7 @@ def _pixel_size(builder: type[LabelledImages], data: DataConfig) -> float:
         with open_image(path, max_pixels=data.max_pixels) as image:
           sizes.append(image.pixel_size or (0.0, 0.0))
       except ImageFileError:
-        return 0.0  # Its axes are not stated; nor is this.
+        return 0.0  # Its axes are ambiguous, and so is its pixel size.
   if not sizes or np.ptp(sizes) > 0.01 * np.max(sizes):
     return 0.0
   return round(float(np.mean(sizes)), 6)

@@ -1,4 +1,8 @@
-"""The training images with their targets, as crops are cut from them."""
+"""Prepared training images with their targets, which crops are cut from.
+
+A `Pool` holds all images, a `Windows` one part of an image per crop, and a
+`Layout` what is needed to draw where crops are cut.
+"""
 
 from collections.abc import Sequence
 import math
@@ -16,15 +20,16 @@ from cellseg_jax.images import normalize, targets
 
 @struct.dataclass
 class Layout:
-  """What crops are drawn by: all of the training images but their pixels.
+  """What is needed to draw where crops are cut: all but the images' pixels.
 
   Attributes:
-    sizes: int32 (N, 2), height and width of each image in network-input pixels.
-    bounds: float32 (N,), rising to 1: an image's share of the crops is the step
-      from the bound before it to its own. Summed on the host: devices may
-      differ in the last bit.
-    cells: int32 (K, 3), image, row and column of a pixel of every cell; -1 in
-      rows at the end that stand for none.
+    sizes: Height and width of each image in network-input pixels, int32 (N, 2).
+    bounds: Cumulative shares of the crops, rising to 1, float32 (N,). An
+      image's share is its bound less the previous one. They are summed on the
+      host, since devices may differ in the last bit.
+    cells: Image, row and column of the centre of every cell's bounding box,
+      int32 (K, 3). Rows of -1 at the end are padding; without any cell, there
+      is one row of zeros.
   """
 
   sizes: jax.Array | np.ndarray
@@ -37,8 +42,9 @@ class Pool(Layout):
   """Training images at the network's scale, padded to one size.
 
   Attributes:
-    pixels: float32 (N, H, W, C + M + 1): normalised image, targets, weight.
-    channels: C (static).
+    pixels: Normalised image (C), target maps (M) and pixel weight, float32
+      (N, H, W, C + M + 1).
+    channels: C; static under `jax.jit`.
   """
 
   pixels: jax.Array | np.ndarray
@@ -47,14 +53,18 @@ class Pool(Layout):
 
 @struct.dataclass
 class Windows:
-  """A part of one training image for each of some crops, wrapped around.
+  """One window of a training image for each of N crops.
+
+  Windows that extend beyond their image are wrapped around.
 
   Attributes:
-    pixels: float32 (N, H, W, C + M + 1), as a `Pool` holds them.
-    images: int32 (N,), which image of the set each part is of.
-    origins: int32 (N, 2), the crop's first row and column in that image; the
-      crop lies in the middle of the part.
-    channels: C (static).
+    pixels: Normalised image (C), target maps (M) and pixel weight, float32
+      (N, H, W, C + M + 1).
+    images: Index of the training image that each window is cut from, int32
+      (N,).
+    origins: First row and column of each crop in that image, int32 (N, 2); the
+      crop lies in the middle of its window.
+    channels: C; static under `jax.jit`.
   """
 
   pixels: jax.Array | np.ndarray
@@ -67,15 +77,16 @@ def build_pool(images: Sequence[LabelledImage], config: Config) -> Pool:
   """Normalises, resamples and stacks the training images.
 
   Args:
-    images: At least one; sizes may differ, channels may not.
+    images: At least one image; sizes may differ, channels may not.
     config: Normalisation, resampling, the network's maps and their targets.
 
   Returns:
-    A `Pool` of host arrays; each image gives crops in proportion to its area.
+    A `Pool` of host arrays; each image's share of the crops is proportional to
+    its area.
   """
   sizes = network_sizes([image.labels.shape for image in images], config)
   height, width = sizes.max(0)
-  # Filled in place: lists of arrays and copies took four times as much.
+  # Filled in place; lists of arrays and copies took four times the memory.
   pixels = aligned_zeros((len(images), height, width, depth(config)))
   cells = []
   for place, size, image in zip(pixels, sizes, images, strict=True):
@@ -86,9 +97,9 @@ def build_pool(images: Sequence[LabelledImage], config: Config) -> Pool:
 
 
 def aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:
-  """Returns float32 zeros that a CPU's JAX takes as they are, uncopied.
+  """Returns float32 zeros that JAX can use on a CPU without copying.
 
-  It does where they begin at a multiple of 64 bytes.
+  For that they begin at a multiple of 64 bytes.
   """
   size = 4 * math.prod(map(int, shape))
   memory = np.zeros(size + 64, np.uint8)
@@ -97,14 +108,16 @@ def aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def make_layout(sizes: np.ndarray, cells: Sequence[np.ndarray]) -> Layout:
-  """Puts together what is known of the images.
+  """Builds the layout of the images.
 
   Args:
-    sizes: int32 (N, 2), heights and widths.
-    cells: N arrays int32 (., 2), as `middles` returns.
+    sizes: Height and width of each image, int32 (N, 2).
+    cells: For each of the N images, the centres of its cells, int32 (K, 2), as
+      `middles` returns them.
 
   Returns:
-    A `Layout` of host arrays; each image gives crops in proportion to its area.
+    A `Layout` of host arrays; each image's share of the crops is proportional
+    to its area.
   """
   found = np.concatenate(
     [np.insert(of, 0, image, axis=1) for image, of in enumerate(cells)]
@@ -115,18 +128,19 @@ def make_layout(sizes: np.ndarray, cells: Sequence[np.ndarray]) -> Layout:
 
 
 def layout_of_some(layout: Layout, chosen: np.ndarray) -> Layout:
-  """Leaves all crops to some of the images, as if the others were not there.
+  """Restricts the crops to some of the images.
 
   Args:
-    layout: Of all images, host arrays.
-    chosen: bool (N,), which of them; one at least has a cell.
+    layout: Layout of all images, as host arrays.
+    chosen: Which images to draw crops from, bool (N,); at least one of them has
+      a cell.
 
   Returns:
-    A `Layout` of arrays of the same shapes. But for the images' numbers, what
-    is drawn by it is what is drawn by that of the chosen ones alone.
+    A `Layout` with arrays of the same shapes. It draws the same crops as a
+    layout of only the chosen images, except that images keep their indices.
   """
   areas = layout.sizes.prod(1, dtype=np.float64)
-  # An image whose bound is the one before it is never drawn.
+  # An image whose bound equals the previous one is never drawn.
   bounds = _bounds(np.where(chosen, areas, 0))
   own = layout.cells[chosen[layout.cells[:, 0]]]
   cells = np.full_like(layout.cells, -1)
@@ -135,7 +149,7 @@ def layout_of_some(layout: Layout, chosen: np.ndarray) -> Layout:
 
 
 def _bounds(areas: np.ndarray) -> np.ndarray:
-  """Returns the bounds of a `Layout` for areas, float64 (N,)."""
+  """Returns the `bounds` of a `Layout` from the images' areas, float64 (N,)."""
   reached = areas.cumsum()
   return (reached / reached[-1]).astype(np.float32)
 
@@ -143,7 +157,12 @@ def _bounds(areas: np.ndarray) -> np.ndarray:
 def network_sizes(
   shapes: Sequence[tuple[int, int]], config: Config
 ) -> np.ndarray:
-  """Returns sizes at the network's scale, int32 (N, 2)."""
+  """Returns heights and widths at the network's scale, int32 (N, 2).
+
+  Args:
+    shapes: Height and width of each image in pixels.
+    config: Gives the resampling factor.
+  """
   scale = config.data.resample
   return np.array(
     [normalize.resampled_shape(s, scale) for s in shapes], 'int32'
@@ -151,12 +170,21 @@ def network_sizes(
 
 
 def depth(config: Config) -> int:
-  """Returns the values a pixel: channels, targets and weight."""
+  """Returns C + M + 1, the values per pixel: channels, targets and weight."""
   return config.data.channels + len(map_names(config.model)) + 1
 
 
 def prepare_image(labelled: LabelledImage, config: Config) -> np.ndarray:
-  """Returns (H, W, C + M + 1): normalised image, targets and weight."""
+  """Prepares an image for a pool.
+
+  Args:
+    labelled: The image.
+    config: Normalisation, resampling, the network's maps and their targets.
+
+  Returns:
+    Normalised image, target maps and pixel weight at the network's scale,
+    (H, W, C + M + 1).
+  """
   raw = labelled.image.reshape(*labelled.labels.shape, -1).astype(np.float32)
   image = normalize.normalize(jnp.asarray(raw), config.intensity)
   shape = normalize.resampled_shape(raw.shape[:2], config.data.resample)
@@ -171,14 +199,14 @@ def prepare_image(labelled: LabelledImage, config: Config) -> np.ndarray:
 
 
 def middles(labelled: LabelledImage, size: np.ndarray) -> np.ndarray:
-  """Returns row and column of the middle of every labelled cell.
+  """Returns the centre of the bounding box of every labelled cell.
 
   Args:
-    labelled: The image; cells count where they are valid.
-    size: Its height and width at the network's scale.
+    labelled: The image; only valid pixels of cells count.
+    size: Height and width of the image at the network's scale.
 
   Returns:
-    int32 (K, 2), in pixels at that scale.
+    Rows and columns in pixels at the network's scale, int32 (K, 2).
   """
   labels = np.where(labelled.valid, labelled.labels, 0)
   scale = size / labels.shape

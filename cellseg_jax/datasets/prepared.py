@@ -1,7 +1,7 @@
-"""Prepared copies of data sets, each kept under a digest of its origin.
+"""Caches prepared copies of data sets.
 
-The digest covers everything that a copy was made from, so a changed file is
-never used in its old form.
+A copy is kept under a digest of all files and settings that it is made from, so
+a copy of files that have changed since is never used.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,13 +17,14 @@ from cellseg_jax.datasets.builder import LabelledImages, Listing
 
 
 class Prepared(NamedTuple):
-  """A prepared copy.
+  """A prepared copy of a data set.
 
   Attributes:
-    builder: Reads it.
-    digest: SHA-256 (hex) of all it was made from, under which it is kept.
-    files: Of each split the SHA-256 (hex) of every file, by its path in
-      `data.path`; those that all splits depend on are in ''.
+    builder: The TFDS builder that reads the copy.
+    digest: SHA-256 (hex) of all files and settings that the copy is made from;
+      its first 32 digits are part of the copy's folder name.
+    files: For each split, the SHA-256 (hex) of every file by its path in
+      `data.path`. The key '' holds the files that all splits depend on.
   """
 
   builder: LabelledImages
@@ -32,11 +33,17 @@ class Prepared(NamedTuple):
 
 
 def prepare(builder: type[LabelledImages], data: DataConfig) -> Prepared:
-  """Prepares a copy of a data set, unless there is one of just these files.
+  """Prepares a copy of a data set, unless the cache holds one of its files.
+
+  Args:
+    builder: The class of the data set.
+    data: Where the data set lies, how to read it, and the cache folder.
 
   Raises:
-    ConfigError: The files or the cache are not where the config says.
-    LabelError: Names every file that cannot be trained on, and its fault.
+    ConfigError: The files are not where the config says, or the cache folder
+      cannot be made or written to.
+    LabelError: Files cannot be trained on, and the message names the first ten
+      and their faults; or no image has a labelled cell.
   """
   listing = builder.listing(data)
   contents = _contents(listing)
@@ -53,16 +60,15 @@ def prepare(builder: type[LabelledImages], data: DataConfig) -> Prepared:
 def make_once(
   final: pathlib.Path, make: Callable[[pathlib.Path], None]
 ) -> None:
-  """Makes a folder of a cache unless it is there, whole or not at all.
+  """Makes a cache folder atomically, unless it exists.
 
-  It is made under another name and moved into place: what is killed meanwhile
-  leaves nothing that is used later, and of two at the same time the first to
-  finish wins.
+  The folder is made under another name and moved into place. A process that is
+  killed meanwhile leaves nothing that is used later; of two processes at the
+  same time, the first to finish wins.
 
   Args:
-    final: The folder.
-    make: Writes what it is to hold into the folder it is given, which it may
-      have to make.
+    final: The folder; its parent exists.
+    make: Creates the folder that it is given, and writes the contents into it.
   """
   if final.is_dir():
     return
@@ -74,15 +80,18 @@ def make_once(
     try:
       os.rename(made, final)
     except OSError:
-      if not final.is_dir():  # Else another process was first.
+      if not final.is_dir():  # Otherwise another process was first.
         raise
 
 
 def cache_folder(data: DataConfig) -> pathlib.Path:
-  """Returns the folder of prepared copies, made if need be.
+  """Returns the folder of prepared copies, and creates it if absent.
+
+  Args:
+    data: Names the folder in `cache`; '' is the user's cache folder.
 
   Raises:
-    ConfigError: It cannot be made or written to.
+    ConfigError: The folder cannot be created or written to.
   """
   root = pathlib.Path(data.cache or user_cache()).expanduser().resolve()
   try:
@@ -101,7 +110,7 @@ def cache_folder(data: DataConfig) -> pathlib.Path:
 
 
 def _paths(listing: Listing) -> dict[str, list[pathlib.Path]]:
-  """Returns the files of every split; in '' those that all depend on."""
+  """Returns the files of every split; those of all splits under the key ''."""
   paths = {'': [*listing.files]}
   for split, pairs in listing.splits.items():
     paths[split] = [path for pair in pairs for path in pair.files]
@@ -109,17 +118,17 @@ def _paths(listing: Listing) -> dict[str, list[pathlib.Path]]:
 
 
 def _shown(path: pathlib.Path, data: DataConfig) -> str:
-  """Returns a file's path in the folder of the set, or else its name."""
+  """Returns a file's path relative to `data.path`, or else its name."""
   if data.path and path.is_relative_to(data.path):
     return path.relative_to(data.path).as_posix()
   return path.name
 
 
 def _contents(listing: Listing) -> dict[pathlib.Path, bytes]:
-  """Returns the SHA-256 of every file that a set is made from."""
+  """Returns the SHA-256 of every file of a data set; b'absent' if missing."""
   found = {}
   for path in {path for paths in _paths(listing).values() for path in paths}:
-    found[path] = b'absent'  # Or a pipe; reading the pair will say so.
+    found[path] = b'absent'  # Or not a file; reading the pair reports it.
     if path.is_file():
       with open(path, 'rb') as file:
         found[path] = hashlib.file_digest(file, 'sha256').digest()
@@ -132,7 +141,7 @@ def _digest(
   listing: Listing,
   contents: Mapping[pathlib.Path, bytes],
 ) -> str:
-  """Digests the set's files, names, splits and the settings that matter."""
+  """Digests files, names and splits of a set, and the settings that matter."""
   settings = (data.channels, data.ignore_value, data.binary_labels)
   digest = hashlib.sha256(
     repr((builder.name, str(builder.VERSION), settings)).encode()

@@ -1,7 +1,8 @@
-"""Public sets in their published layouts, from a folder that you download to.
+"""Public data sets, read in their published layouts from a downloaded folder.
 
-Nothing is downloaded for you: `config.data.path` names the folder, and where
-files are missing the error says which page has them and where they go.
+Nothing is downloaded automatically: `config.data.path` names the folder. If
+files are missing, the error says where to download them and what layout is
+expected.
 """
 
 from collections.abc import Iterator
@@ -28,15 +29,20 @@ from cellseg_jax.inside import is_plain
 class PublicSet(  # type: ignore[call-arg]  # TFDS has the keyword.
   LabelledImages, skip_registration=True
 ):
-  """Base of the public sets: says where to get what is missing."""
+  """Base class of the public data sets.
 
-  page: str  # Where to download the set.
-  layout: str  # What the folder holds then.
+  Attributes:
+    page: Web page to download the data set from.
+    layout: The files that the folder is expected to hold.
+  """
+
+  page: str
+  layout: str
   labels_are_instances = True
 
   @classmethod
   def missing(cls, path: pathlib.Path) -> ConfigError:
-    """Returns the error that `path` is absent."""
+    """Returns the error to raise if `path` is absent."""
     return ConfigError(
       f'config.data.path: there is no {path}; download {cls.name} from '
       f'{cls.page} and unpack it so that the folder holds {cls.layout}'
@@ -51,7 +57,9 @@ class PublicSet(  # type: ignore[call-arg]  # TFDS has the keyword.
 
 
 class SBsst265(PublicSet):
-  """TFDS builder `s_bsst265`: annotated fluorescence nuclei, train and test.
+  """TFDS builder `s_bsst265`: annotated nuclei in fluorescence images.
+
+  Its splits are `train` and `test`.
 
   Source: Kromp et al. 2020, Scientific Data 7:262; BioStudies S-BSST265.
   """
@@ -62,7 +70,14 @@ class SBsst265(PublicSet):
 
   @classmethod
   def listing(cls, data: DataConfig) -> Listing:
-    """Lists the images of `image_description.csv`, by its split column."""
+    """Lists the images of `image_description.csv` by its split column.
+
+    Args:
+      data: Names the folder.
+
+    Raises:
+      ConfigError: A file is missing, or the table is empty or invalid.
+    """
     root = pathlib.Path(data.path)
     table = root / 'image_description.csv'
     splits: dict[str, list[Pair]] = {'train': [], 'test': []}
@@ -81,8 +96,8 @@ class SBsst265(PublicSet):
 class Bbbc038(PublicSet):
   """TFDS builder `bbbc038`: Data Science Bowl 2018, stage 1 training images.
 
-  With one channel the coloured (stained tissue) images are left out; with
-  three all images are used, without their alpha channel.
+  With one channel, the coloured images (stained tissue) are left out; with
+  three, all images are used, without their alpha channel.
 
   Source: Caicedo et al. 2019, Nature Methods 16:1247; BBBC038v1.
   """
@@ -93,7 +108,14 @@ class Bbbc038(PublicSet):
 
   @classmethod
   def listing(cls, data: DataConfig) -> Listing:
-    """Lists the folders of `stage1_train`."""
+    """Lists the folders of `stage1_train`, one per image.
+
+    Args:
+      data: Names the folder and the number of channels.
+
+    Raises:
+      ConfigError: A file or folder is missing.
+    """
     root = pathlib.Path(data.path) / 'stage1_train'
     cls.require(root)
     pairs = []
@@ -111,8 +133,8 @@ class Bbbc038(PublicSet):
 class CellTrackingChallenge(PublicSet):
   """TFDS builder `cell_tracking_challenge`: frames with gold segmentation.
 
-  A frame in which fewer cells are segmented (SEG) than marked (TRA) is left
-  out: where its other cells end is not known.
+  A frame with fewer segmented cells (SEG) than tracking markers (TRA) is left
+  out, since the outlines of its other cells are unknown.
 
   Source: Ulman et al. 2017, Nature Methods 14:1141.
   """
@@ -123,7 +145,15 @@ class CellTrackingChallenge(PublicSet):
 
   @classmethod
   def listing(cls, data: DataConfig) -> Listing:
-    """Lists the frames with SEG of every sequence."""
+    """Lists the frames with a segmentation (SEG) of every sequence.
+
+    Args:
+      data: Names the folder of the data set, or its parent.
+
+    Raises:
+      ConfigError: A file is missing, or the folder holds several data sets.
+      LabelError: The data set is three-dimensional.
+    """
     root = _dataset_folder(cls, pathlib.Path(data.path))
     pairs = []
     for truth in sorted(root.glob('[0-9][0-9]_GT/SEG')):
@@ -150,7 +180,11 @@ class CellTrackingChallenge(PublicSet):
 def _described(
   builder: type[SBsst265], table: pathlib.Path
 ) -> Iterator[tuple[str, str]]:
-  """Yields name and split of every row of S-BSST265's table."""
+  """Yields image name and split of every row of S-BSST265's table.
+
+  Raises:
+    ConfigError: The table is missing, or has missing columns or invalid values.
+  """
   builder.require(table)
   name_column, split_column = 'Image_Name', 'Train-/Testset split'
   with table.open(newline='', encoding='utf-8-sig') as file:
@@ -180,7 +214,12 @@ def _described(
 def _read_bbbc038(
   image_file: pathlib.Path, masks: tuple[pathlib.Path, ...], data: DataConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Reads an image, and numbers its masks from 1."""
+  """Reads an image, and combines its masks to labels numbered from 1.
+
+  Raises:
+    LeftOut: The image is coloured, but one channel is wanted.
+    LabelError: A mask differs in shape from the image.
+  """
   image = read_image(image_file, max_pixels=data.max_pixels)
   if image.ndim == 3:
     image = image[..., :3]  # The fourth channel is opacity.
@@ -202,7 +241,11 @@ def _read_bbbc038(
 def _dataset_folder(
   builder: type[CellTrackingChallenge], path: pathlib.Path
 ) -> pathlib.Path:
-  """Returns `path`, or the one data set inside it."""
+  """Returns `path` if it is a data set, or else the only data set inside it.
+
+  Raises:
+    ConfigError: There is no data set, or more than one.
+  """
   truth = '[0-9][0-9]_GT/SEG'
   if any(path.glob(truth)):
     return path
@@ -223,7 +266,11 @@ def _read_ctc(
   markers_file: pathlib.Path,
   max_pixels: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Reads a frame; leaves it out unless every marked cell is segmented."""
+  """Reads a frame and its labels.
+
+  Raises:
+    LeftOut: Fewer cells are segmented than marked.
+  """
   labels, markers = (
     read_labels(path, max_pixels=max_pixels)
     for path in (labels_file, markers_file)

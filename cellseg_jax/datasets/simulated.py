@@ -1,11 +1,11 @@
 """Simulated fluorescence images of stem-cell colonies, with exact labels.
 
-The nuclei of mouse embryonic stem cells grow in tight, several layers deep
-colonies. `simulate_colony` draws such a field: nuclei that press each other out
-of shape with 0-5 px between them, mouse chromatin (bright chromocentres, dark
-nucleoli), nuclei of other layers as haze, uneven light, and the noise of a
-camera that saw few photons. The dead cells are small, bright, round and *not*
-labelled: a segmenter should leave them out.
+Mouse embryonic stem cells grow in tight colonies, several layers deep.
+`simulate_colony` draws such a field: nuclei that press each other out of shape
+with gaps of 0 to 5 px, mouse chromatin (bright chromocentres, dark nucleoli),
+nuclei of other layers as haze, uneven illumination, and the noise of a camera
+at low photon counts. Dead cells are small, bright, round and *not* labelled,
+since a segmenter should leave them out.
 """
 
 import functools
@@ -19,7 +19,7 @@ from cellseg_jax.datasets import colonies
 from cellseg_jax.datasets.builder import LabelledImages, Listing, Pair
 from cellseg_jax.datasets.colonies import draw_colonies, SIZE
 
-SPLITS = {'train': 7, 'validation': 3, 'test': 3}  # Images of each.
+SPLITS = {'train': 7, 'validation': 3, 'test': 3}  # Number of images of each.
 
 
 def simulate_colony(
@@ -31,9 +31,10 @@ def simulate_colony(
     seed: Seed or generator; the same seed gives the same image.
 
   Returns:
-    The image, uint16 (1024, 1024), in camera counts; and its labels, int32
-    (1024, 1024): 0 is background, 1 to 60-110 one nucleus each, whole, 40-90
-    px long, and connected.
+    The image, uint16 (1024, 1024), in camera counts; and its label image, int32
+    (1024, 1024): 0 is background; each value from 1 to N (60 to 110) is one
+    connected nucleus, 40 to 90 pixels long and not cut off by the image's
+    border.
   """
   rng = np.random.default_rng(seed)
   labels = draw_colonies(rng)
@@ -46,7 +47,7 @@ def _fluorescence(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
   inside = labels > 0
   depth = ndimage.distance_transform_edt(inside & ~_touching(labels))
   thickness = 1 - 0.55 * np.exp(-depth / 4)
-  # Chromatin: grainy, with bright chromocentres and dark nucleoli.
+  # Grainy chromatin with bright chromocentres and dark nucleoli.
   spots, holes = _noise(rng, 2.2, 1), _noise(rng, 4.5, 2)
   chromatin = np.exp(0.16 * _noise(rng, 6, 2) + 0.10 * _noise(rng, 1.5, 1))
   chromatin += 0.55 * np.clip(spots - 1.5, 0, 1.2)
@@ -54,7 +55,7 @@ def _fluorescence(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
   brightness = rng.lognormal(0, 0.34, count + 1)
   brightness[0] = 0
   nuclei = brightness[labels] * thickness * chromatin
-  # Each nucleus lies a little out of focus, by its own amount.
+  # Each nucleus is slightly out of focus, by its own amount.
   defocus = rng.uniform(0, 1, count + 1)[labels]
   sharp = ndimage.gaussian_filter(nuclei * (1 - defocus), 1.1)
   soft = ndimage.gaussian_filter(nuclei * defocus, 2.2)
@@ -63,15 +64,15 @@ def _fluorescence(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
 
 
 def _touching(labels: np.ndarray) -> np.ndarray:
-  """Marks the pixels whose 3x3 neighbourhood holds two labels."""
+  """Marks the pixels whose 3x3 neighbourhood holds two or more labels."""
   low = ndimage.minimum_filter(np.where(labels, labels, np.inf), 3)
   return ndimage.maximum_filter(labels, 3) > low
 
 
 def _haze(rng: np.random.Generator, inside: np.ndarray) -> np.ndarray:
-  """Returns the glow of the layers above and below, about 0 to 1.
+  """Returns the glow of the cell layers above and below, about 0 to 1.
 
-  Nuclei out of focus are so blurred that no outline is left to label.
+  Nuclei of these layers are so blurred that no outline is left to label.
   """
   step = 4
   small = inside[::step, ::step].astype(float)
@@ -86,7 +87,7 @@ def _haze(rng: np.random.Generator, inside: np.ndarray) -> np.ndarray:
 
 
 def _dead(rng: np.random.Generator, inside: np.ndarray) -> np.ndarray:
-  """Returns a few dead cells: small, round, bright, beside the nuclei."""
+  """Returns the light of a few small, round, bright dead cells near nuclei."""
   light = np.zeros(inside.shape)
   room = 4 * ndimage.distance_transform_edt(~inside[::4, ::4])
   half = 40
@@ -95,7 +96,7 @@ def _dead(rng: np.random.Generator, inside: np.ndarray) -> np.ndarray:
   y, x = np.mgrid[-half : half + 1, -half : half + 1]
   for cy, cx in near[rng.integers(len(near), size=rng.integers(4, 9))]:
     cell = np.zeros(y.shape)
-    for _ in range(rng.integers(1, 4)):  # A dying cell breaks up into beads.
+    for _ in range(rng.integers(1, 4)):  # Dying cells break up into beads.
       dy, dx = rng.normal(0, 4, 2)
       bead = np.hypot(y - dy, x - dx) < rng.uniform(3, 6)
       cell += rng.uniform(110, 320) * bead
@@ -107,14 +108,17 @@ def _dead(rng: np.random.Generator, inside: np.ndarray) -> np.ndarray:
 
 
 def _illumination(rng: np.random.Generator) -> np.ndarray:
-  """Returns uneven light: brightest off centre, 0.4 to 1."""
+  """Returns uneven light, 0.27 to 1, brightest at a point off centre."""
   across = np.linspace(-1, 1, SIZE)
   cy, cx = rng.uniform(-0.4, 0.4, 2)
   return np.exp(-0.33 * ((across[:, None] - cy) ** 2 + (across - cx) ** 2))
 
 
 def _noise(rng: np.random.Generator, sigma: float, step: int) -> np.ndarray:
-  """Returns smooth Gaussian noise of unit variance, made on a coarser grid."""
+  """Returns smooth Gaussian noise of unit variance.
+
+  It is made on a grid coarser by the factor `step`, and interpolated.
+  """
   noise = ndimage.gaussian_filter(
     rng.standard_normal((SIZE // step, SIZE // step), dtype=np.float32),
     sigma / step,
@@ -124,7 +128,7 @@ def _noise(rng: np.random.Generator, sigma: float, step: int) -> np.ndarray:
 
 
 def _enlarge(coarse: np.ndarray) -> np.ndarray:
-  """Interpolates a coarser grid to the image's, linearly."""
+  """Interpolates a coarser grid linearly to the size of the image."""
   step = SIZE / len(coarse)
   if step == 1:
     return coarse
@@ -132,7 +136,7 @@ def _enlarge(coarse: np.ndarray) -> np.ndarray:
 
 
 def _photograph(rng: np.random.Generator, light: np.ndarray) -> np.ndarray:
-  """Counts photons: shot noise, gain, read noise, offset, 16 bits."""
+  """Returns the camera's counts: shot noise, gain, read noise and offset."""
   counts = 100 + 6.0 * rng.poisson(light) + rng.normal(0, 14, light.shape)
   return np.clip(np.round(counts), 0, 65535).astype(np.uint16)
 
@@ -145,7 +149,14 @@ class SimulatedColonies(LabelledImages):
 
   @classmethod
   def listing(cls, data: DataConfig) -> Listing:
-    """Lists the colonies; a changed simulator makes a new prepared copy."""
+    """Lists the images to simulate.
+
+    The simulator's source files are listed too, so that a changed simulator
+    makes a new prepared copy.
+
+    Args:
+      data: Not used.
+    """
     del data
     seeds = iter(range(sum(SPLITS.values())))
     return Listing(

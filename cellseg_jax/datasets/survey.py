@@ -1,4 +1,7 @@
-"""What a run must know of all training images, found in one pass."""
+"""Surveys all training images in one pass: image shapes and cell areas.
+
+The areas resolve the config, and the shapes decide whether to stream.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,11 +12,12 @@ from cellseg_jax.datasets.labelled_image import LabelledImage
 
 
 class Survey(NamedTuple):
-  """Of the training images.
+  """Shapes and cell areas of the training images.
 
   Attributes:
     shapes: Height and width of each image in pixels.
-    areas: int64 (K,), pixels of every labelled cell of all images.
+    areas: Number of valid pixels of every labelled cell of all images, int64
+      (K,).
   """
 
   shapes: tuple[tuple[int, int], ...]
@@ -21,7 +25,11 @@ class Survey(NamedTuple):
 
 
 def survey(images: Iterable[LabelledImage]) -> Survey:
-  """Looks at every image once."""
+  """Surveys images, reading each once.
+
+  Args:
+    images: At least one image.
+  """
   shapes, areas = [], []
   for image in images:
     shapes.append(image.labels.shape)

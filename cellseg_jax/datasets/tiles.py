@@ -1,7 +1,8 @@
-"""Training images on the disk, in tiles, to read any part of them quickly.
+"""Stores prepared training images on disk in tiles, for streaming.
 
-The images are prepared as for a `Pool` (normalised, resampled, with targets and
-weights) once, and kept beside the prepared copies of data sets.
+The images are prepared once, as for a `Pool` (normalised, resampled, with
+targets and weights), and cached beside the prepared copies of data sets. Tiles
+make it quick to read any part of an image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,21 +19,25 @@ from cellseg_jax.datasets.labelled_image import LabelledImage
 from cellseg_jax.datasets.pool import Layout
 from cellseg_jax.datasets.prepared import cache_folder, make_once
 
-SIDE = 128  # Of a tile in pixels.
-SHARD = 4096  # Tiles in a file.
+SIDE = 128  # Side of a tile in pixels.
+SHARD = 4096  # Tiles per file.
 VERSION = tfds.core.Version('1.0.0')
 
 
 class Tiles:
-  """Prepared training images in a folder.
+  """Reads tiled training images from a folder.
 
   Attributes:
-    layout: What crops are drawn by, as host arrays.
-    depth: C + M + 1, the values a pixel.
+    layout: Layout of the images, for drawing crops, as host arrays.
+    depth: Values per pixel: C channels, M target maps and the weight.
   """
 
   def __init__(self, folder: pathlib.Path):
-    """Opens a folder that `write_tiles` wrote."""
+    """Opens a folder of tiles.
+
+    Args:
+      folder: A folder that `write_tiles` wrote.
+    """
     with np.load(folder / 'layout.npz') as layout:
       self.layout = Layout(**layout)
     builder = tfds.builder_from_directory(folder)
@@ -43,12 +48,13 @@ class Tiles:
     self._first = np.insert(grids.prod(1).cumsum(), 0, 0)
 
   def read(self, image: int, first: np.ndarray, into: np.ndarray) -> None:
-    """Reads a part of an image that repeats without end.
+    """Reads a window of an image, wrapped around at the image's borders.
 
     Args:
-      image: Which image.
-      first: int (2,), row and column where the part begins.
-      into: float32 (H, W, C + M + 1), filled with what a `Pool` holds there.
+      image: Index of the image.
+      first: First row and column of the window, int (2,).
+      into: Array to fill with the window's pixels, as in `Pool.pixels`, float32
+        (H, W, C + M + 1).
     """
     rows, columns = (
       list(_runs(int(start), length, int(extent)))
@@ -71,15 +77,15 @@ class Tiles:
 
 
 class _Run(NamedTuple):
-  """A stretch of one axis of a window that lies in one tile."""
+  """A stretch of a window along one axis that lies in one tile."""
 
-  tile: int
-  inside: slice  # In the tile.
-  to: slice  # In the window.
+  tile: int  # Index of the tile along the axis.
+  inside: slice  # Pixels of the tile.
+  to: slice  # Pixels of the window.
 
 
 def _runs(start: int, length: int, extent: int) -> Iterator[_Run]:
-  """Cuts a stretch of an axis that repeats after `extent` by its tiles."""
+  """Divides a stretch of an axis that wraps around at `extent` among tiles."""
   done = 0
   while done < length:
     tile, at = divmod((start + done) % extent, SIDE)
@@ -91,12 +97,15 @@ def _runs(start: int, length: int, extent: int) -> Iterator[_Run]:
 def open_tiles(
   images: Sequence[LabelledImage], config: Config, digest: str
 ) -> Tiles:
-  """Returns the tiles of a run's training images, written if need be.
+  """Opens the tiles of a run's training images, and writes them if absent.
 
   Args:
     images: The training images.
     config: The resolved configuration.
-    digest: Of all files behind the images.
+    digest: Digest of all files behind the images.
+
+  Raises:
+    ConfigError: The cache folder cannot be created or written to.
   """
   data = config.data
   parts = (
@@ -118,12 +127,12 @@ def write_tiles(
 
   Args:
     images: The training images.
-    config: As for `build_pool`.
-    folder: Made here.
+    config: Normalisation, resampling, the network's maps and their targets.
+    folder: The folder to create and write to.
   """
   folder.mkdir()
   shape = (SIDE, SIDE, pool_lib.depth(config))
-  # array_record compresses.
+  # Not 'zlib', since array_record compresses anyway.
   pixels = tfds.features.Tensor(shape=shape, dtype=np.float32, encoding='bytes')
   info = tfds.core.DatasetInfo(
     builder=tfds.core.dataset_info.DatasetIdentity(
@@ -145,7 +154,7 @@ def write_tiles(
 
 
 def _cut(pixels: np.ndarray) -> Iterator[np.ndarray]:
-  """Cuts (H, W, D) into tiles, row by row; the last ones end in zeros."""
+  """Cuts (H, W, D) into tiles, row by row; padded with zeros at the ends."""
   pad = [(0, -side % SIDE) for side in pixels.shape[:2]]
   padded = np.pad(pixels, [*pad, (0, 0)])
   for row in range(0, padded.shape[0], SIDE):

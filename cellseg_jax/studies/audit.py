@@ -1,4 +1,8 @@
-"""Where labels are likely wrong, and which image to label next."""
+"""Label audit: finds labels that are likely wrong, and images to label next.
+
+Labels are judged by models that were not trained on them (`held_out`);
+unlabelled images are ranked by the disagreement of these models.
+"""
 
 from collections.abc import Sequence
 import dataclasses
@@ -18,28 +22,34 @@ from cellseg_jax.studies.held_out import HeldOut, leave_one_out
 from cellseg_jax.studies.losses import gradient_norms, pixel_losses
 from cellseg_jax.studies.suspects import measure, rank, regions, Suspect
 
-# What is drawn; the files list all.
+# Number of suspects in the picture; the JSON and CSV files list all.
 DRAWN = 45
 
 
 def audit(
   config: Config, out: pathlib.Path, unlabelled: Sequence[pathlib.Path] = ()
 ) -> dict[str, Any]:
-  """Ranks cells by the loss that their labels cost a model of other images.
+  """Ranks cells by the loss of their labels under a model of other images.
 
   Args:
-    config: Of the runs.
+    config: The config of the runs.
     out: Folder for the runs and for `audit.json`, `.csv` and `.png`.
-    unlabelled: Images to be ranked by disagreement, into `unlabelled.json`,
-      `.csv` and `.png`.
+    unlabelled: Images to rank by disagreement, into `unlabelled.json`, `.csv`
+      and `.png`.
 
   Returns:
-    `suspects`, as in the JSON file: a dictionary a cell, the first the most
-    suspect; and `unlabelled`, as `disagreement.rank_images` returns.
+    `steps` and `suspects`, as in `audit.json`: one dictionary per cell, the
+    most suspect first. If there are unlabelled images, also `unlabelled`, as
+    `disagreement.rank_images` returns it.
 
   Raises:
-    ConfigError, LabelError, TrainingError, Interrupted: As `leave_one_out`.
-    ImageFileError, LabelError: An unlabelled image cannot be read or used.
+    ConfigError: There are fewer than three images with cells, they have changed
+      since the first run, or a field is invalid.
+    LabelError: Training images or labels are faulty, or an unlabelled image has
+      the wrong channels or NaN.
+    ImageFileError: An unlabelled image cannot be read.
+    TrainingError: Too many updates in a row were skipped.
+    Interrupted: A signal asked to stop; the current runs are saved.
   """
   held = leave_one_out(config, out)
   suspects = rank([found for one in held for found in suspects_of(one)])
@@ -62,8 +72,12 @@ def audit(
 def suspects_of(held: HeldOut) -> list[Suspect]:
   """Measures the cells of one held-out image at the network's scale.
 
+  Args:
+    held: The image, its model and the model's prediction.
+
   Returns:
-    In no order; places and areas are in pixels of the image.
+    Suspects in no particular order; positions and areas are in pixels of the
+    image.
   """
   labels = held.image.labels
   shape = resampled_shape(labels.shape, held.model.config.data.resample)
@@ -90,7 +104,12 @@ def suspects_of(held: HeldOut) -> list[Suspect]:
 
 
 def summary(report: dict[str, Any], most: int = 10) -> str:
-  """Says, for people, what was found."""
+  """Formats the most suspect cells and the ranked images as text.
+
+  Args:
+    report: The report, as `audit` returns it.
+    most: Maximum number of suspects.
+  """
   lines = [
     f'{one["rank"]}. {one["image"]}, row {one["row"]:.0f}, column '
     f'{one["column"]:.0f}: '

@@ -1,4 +1,4 @@
-"""How good each image is segmented by models that did not train on it."""
+"""Cross-validation: scores every image under a model not trained on it."""
 
 from collections.abc import Sequence
 import pathlib
@@ -17,27 +17,33 @@ from cellseg_jax.studies.held_out import HeldOut, leave_one_out
 
 RESAMPLES = 2000
 LEVEL = 0.95
-# Of the many metrics, those of the table of images.
+# Metrics listed in the CSV file, besides F1 and the error counts.
 LISTED = ('pq', 'seg', 'aji', 'boundary_f1', 'dice')
 ERRORS = ('merged', 'split', 'missed', 'extra')
 
 
 def cross_validate(config: Config, out: pathlib.Path) -> dict[str, Any]:
-  """Leaves one training image out after another; scores each.
+  """Runs leave-one-out cross-validation and scores every held-out image.
 
   Args:
-    config: Of the runs.
-    out: Folder for the runs and for `cross_validation.json`, `.csv`, `.png`
-      and `held_out/`, the label image and overlay of every image.
+    config: The config of the runs.
+    out: Folder for the runs, for `cross_validation.json`, `.csv` and `.png`,
+      and for `held_out/` with the predicted label image and overlay of every
+      image.
 
   Returns:
-    What the JSON file holds: `images`, from name to metrics, as
-    `scores.metrics` returns with `mean_f1` and `roc_auc`; `pooled`, the
-    metrics of all cells together; `interval`, for each pooled scalar the
-    bounds of a bootstrap over images.
+    The contents of the JSON file: `images`, the metrics of every image by name,
+    as `scores.metrics` returns them plus `mean_f1` and `roc_auc`; `pooled`, the
+    metrics of all cells pooled; `interval`, lower and upper bootstrap bound of
+    each pooled metric; `level`, the confidence level of these; `steps`, the
+    length of the runs.
 
   Raises:
-    ConfigError, LabelError, TrainingError, Interrupted: As `leave_one_out`.
+    ConfigError: There are fewer than three images with cells, they have changed
+      since the first run, or a field is invalid.
+    LabelError: Training images or labels are faulty.
+    TrainingError: Too many updates in a row were skipped.
+    Interrupted: A signal asked to stop; the current runs are saved.
   """
   held = leave_one_out(config, out)
   counts = [count(one) for one in held]
@@ -67,7 +73,10 @@ def cross_validate(config: Config, out: pathlib.Path) -> dict[str, Any]:
 def count(held: HeldOut) -> scores.Counts:
   """Compares the predicted cells of a held-out image with its labels.
 
-  Only what is valid counts, see `matching.scored`.
+  Only valid pixels count, see `matching.scored`.
+
+  Args:
+    held: The image with its prediction.
   """
   image = held.image
   return scores.count(
@@ -76,25 +85,26 @@ def count(held: HeldOut) -> scores.Counts:
 
 
 def figures_of(counts: scores.Counts) -> dict[str, Any]:
-  """Returns `scores.metrics`, and the mean F1 over IoU 0.5 to 0.9."""
+  """Returns `scores.metrics` and `mean_f1`, the mean F1 over IoU 0.5 to 0.9."""
   return {'mean_f1': matching.mean_f1(counts.match)} | scores.metrics(counts)
 
 
 def bootstrap(
   counts: Sequence[scores.Counts], seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-  """Bounds the pooled metrics by resampling images.
+  """Computes bootstrap intervals of the pooled metrics.
 
-  The percentile interval (Efron 1979); of few images it is rather too narrow.
-  Cells of one image are no independent draws, so images are resampled and not
-  cells.
+  These are percentile intervals (Efron 1979), which tend to be too narrow for
+  few images. Images are resampled rather than cells, since the cells of one
+  image are not independent.
 
   Args:
-    counts: Of each image.
-    seed: Of the resamples.
+    counts: The counts of each image.
+    seed: Seed of the resampling.
 
   Returns:
-    Lower and upper bound of every metric, `f1.0.5` for that of an IoU.
+    Lower and upper bound by name of the metric; metrics at one IoU are named
+    like `f1.0.5`.
   """
   rng = np.random.default_rng(seed)
   drawn = []
@@ -109,7 +119,7 @@ def bootstrap(
 
 
 def flat(metrics: dict[str, Any]) -> dict[str, float]:
-  """Returns the metrics with those of every IoU as `name.iou`."""
+  """Flattens metrics that are given per IoU to keys `NAME.IOU`."""
   found = {}
   for name, value in metrics.items():
     if isinstance(value, dict):
@@ -120,7 +130,15 @@ def flat(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def rows(report: dict[str, Any]) -> list[dict[str, Any]]:
-  """Returns a row for each image, then those of all and of the bounds."""
+  """Returns the rows of the CSV file.
+
+  Args:
+    report: The report, as `cross_validate` returns it.
+
+  Returns:
+    One row per image, then one of the pooled metrics, and one each of their
+    lower and upper bounds.
+  """
   listed = ['f1.0.5', 'f1.0.7', 'f1.0.9', 'mean_f1', *LISTED]
   listed += ['true', 'predicted', *ERRORS]
   named = [(name, flat(own)) for name, own in report['images'].items()]
@@ -135,7 +153,7 @@ def rows(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def summary(report: dict[str, Any]) -> str:
-  """Says, for people, what was found."""
+  """Formats the scores of each image and of all images as text."""
   lines = [
     f'{name}: F1 at IoU 0.5 {own["f1"]["0.5"]:.3f}, mean F1 '
     f'{own["mean_f1"]:.3f}, '
@@ -153,7 +171,11 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def _auc(held: HeldOut) -> float | None:
-  """The pixelwise area; None where all labelled pixels are of one class."""
+  """Returns the pixelwise ROC AUC; None if valid pixels are all of one class.
+
+  Args:
+    held: The image with its predicted maps.
+  """
   truth, valid = held.image.labels > 0, held.image.valid
   if truth[valid].all() or not truth[valid].any():
     return None

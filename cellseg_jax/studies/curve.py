@@ -1,4 +1,7 @@
-"""A curve through the scores of runs on more and more images."""
+"""Fits a learning curve to the scores of runs on different numbers of images.
+
+`learning_curve` makes the runs; this module evaluates their scores.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,12 +10,22 @@ import numpy as np
 from scipy import optimize
 
 SCORE = 'mean_f1'
-# Of a, b and c in a - b n^-c.
+# Bounds of a, b and c in a - b n^-c.
 _LOWEST, _HIGHEST = (0.0, 0.0, 0.05), (1.0, 1.0, 4.0)
 
 
 def describe(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Returns the points, the fit and the gain of runs; see `learning_curve`."""
+  """Summarises the scores of runs.
+
+  Args:
+    runs: Number of `images`, `seed` and score of each run.
+
+  Returns:
+    `points`, the mean, lowest and highest score of each number of images;
+    `fit`, as the function `fit` returns it; and `one_more`, as the function
+    `one_more` returns it. The last two are None for fewer than three different
+    numbers of images.
+  """
   numbers = sorted({run['images'] for run in runs})
   points = []
   for number in numbers:
@@ -31,16 +44,17 @@ def describe(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def fit(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """Fits score = a - b n^-c by least squares.
+  """Fits score = a - b n^-c by least squares, where n is the number of images.
 
-  The form of learning curves of Viering and Loog, IEEE TPAMI 2022 ("the shape
-  of learning curves"), with three parameters.
+  This is the three-parameter form of learning curves in Viering and Loog, IEEE
+  TPAMI 2022 ("the shape of learning curves").
 
   Args:
-    runs: `images` and the score of each; of at least three numbers of images.
+    runs: Number of `images` and score of each run, with at least three
+      different numbers of images.
 
   Returns:
-    a, b and c; a and b are 0 to 1.
+    a, b and c by name; a and b are 0 to 1, c is 0.05 to 4.
   """
   numbers = np.array([run['images'] for run in runs], float)
   scores = np.array([run[SCORE] for run in runs])
@@ -54,16 +68,20 @@ def fit(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def predicted(fitted: Mapping[str, float], number: float) -> float:
-  """Returns the fitted score of a number of images."""
+  """Returns the score that a fit predicts for a number of images."""
   return float(_curve([fitted[name] for name in 'abc'], np.array(number)))
 
 
 def one_more(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Returns what one more image than the most should bring, by the fit.
+  """Predicts the gain in score from one image more than the runs had at most.
+
+  Args:
+    runs: Number of `images`, `seed` and score of each run.
 
   Returns:
-    `from` and `to`, numbers of images, and `gain`. With several seeds `lowest`
-    and `highest`, the gains of the curves fitted to each seed alone.
+    `from` and `to`, the numbers of images, and `gain`, by the curve fitted to
+    all runs. With several seeds, also `lowest` and `highest`, the extremes of
+    the gains by curves fitted to each seed alone.
   """
   most = max(run['images'] for run in runs)
 

@@ -1,4 +1,7 @@
-"""Which image to label next: where models of the same labels disagree."""
+"""Ranks unlabelled images by the disagreement of an ensemble's members.
+
+The image that they disagree on most is the one to label next (`audit`).
+"""
 
 from collections.abc import Sequence
 import pathlib
@@ -19,8 +22,11 @@ DRAWN = 6
 def find(folder: str | pathlib.Path) -> list[pathlib.Path]:
   """Lists the images of a folder.
 
+  Args:
+    folder: The folder.
+
   Raises:
-    ConfigError: It holds none.
+    ConfigError: The folder holds no image.
     ImageFileError: There is no such folder.
   """
   found = formats.list_images(pathlib.Path(folder))
@@ -30,17 +36,19 @@ def find(folder: str | pathlib.Path) -> list[pathlib.Path]:
 
 
 def disagreement(mean: np.ndarray, deviation: np.ndarray) -> float:
-  """Returns how far models differ where some of them see a cell.
+  """Returns how much models differ where some of them see a cell.
 
-  Background, on which all agree, does not count: else crowded images would
-  always come first.
+  Background on which all agree does not count; otherwise crowded images would
+  always rank first.
 
   Args:
-    mean: Foreground, mean over the models, float (H, W), 0 to 1.
-    deviation: Its standard deviation over the models, float (H, W).
+    mean: Mean foreground probability over the models, float (H, W), 0 to 1.
+    deviation: Standard deviation of that probability over the models, float
+      (H, W).
 
   Returns:
-    Mean deviation, 0 to 0.5; 0 where no model sees a cell.
+    Mean deviation over the pixels whose mean plus deviation is at least 0.5; 0
+    to 0.5, and 0 if there is no such pixel.
   """
   seen = mean + deviation >= 0.5
   return float(deviation[seen].mean()) if seen.any() else 0.0
@@ -53,15 +61,16 @@ def rank_images(
 
   Args:
     model: The ensemble.
-    files: Images, each of a size that fits in memory as a whole.
+    files: Image files of distinct names, each small enough to be segmented as a
+      whole.
     out: Folder for `unlabelled.json`, `.csv` and `.png`.
 
   Returns:
-    Disagreement by file name, the highest first.
+    Disagreement by file name, highest first.
 
   Raises:
     ImageFileError: An image cannot be read.
-    LabelError: It has other channels than the model, or NaN.
+    LabelError: An image has other channels than the model, or contains NaN.
   """
   found = {path.name: disagreement(*_foreground(model, path)) for path in files}
   ranked = dict(sorted(found.items(), key=lambda pair: -pair[1]))
@@ -87,7 +96,7 @@ def rank_images(
 def _foreground(
   model: Model, path: pathlib.Path
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns mean and deviation of the foreground of a file's image."""
+  """Returns mean and deviation of an image's foreground probability."""
   image = formats.read_image(path)
   check_image(image, str(path), model.config.data.channels)
   mean, deviation = predict_with_disagreement(model, image)

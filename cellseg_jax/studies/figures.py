@@ -1,4 +1,4 @@
-"""One picture for each study, as PNG files."""
+"""Draws the PNG pictures of the studies."""
 
 from collections.abc import Mapping, Sequence
 import math
@@ -16,20 +16,22 @@ from cellseg_jax.studies.held_out import HeldOut
 from cellseg_jax.studies.suspects import Suspect
 
 _DPI = 130
-# Okabe & Ito's palette, told apart by colour-blind readers too.
+# From the palette of Okabe & Ito, which colour-blind readers can tell apart.
 _LABEL, _PREDICTED = '#f0e442', '#56b4e9'
-_COLUMNS = 9  # Of a contact sheet.
-_SIDE = 1.5  # Of a crop on it, in inches.
-# Side of a crop over the diameter of its cell, and the least of it in pixels.
+_COLUMNS = 9  # Columns of the contact sheet of suspects.
+_SIDE = 1.5  # Side of a crop on the contact sheet, in inches.
+# Side of a crop relative to its cell's diameter, and the minimum in pixels.
 _CONTEXT, _LEAST = 2.4, 48
 
 
 def cross_validation(path: pathlib.Path, report: Mapping[str, Any]) -> None:
-  """Draws the scores of every held-out image, and of all with its bounds.
+  """Draws the scores and errors of every held-out image.
+
+  The pooled scores of all images are drawn with their bootstrap intervals.
 
   Args:
     path: PNG to write.
-    report: As `cross_validate` returns.
+    report: The report, as `cross_validate` returns it.
   """
   names = [*report['images'], 'all']
   own = [*report['images'].values(), report['pooled']]
@@ -69,11 +71,11 @@ def cross_validation(path: pathlib.Path, report: Mapping[str, Any]) -> None:
 
 
 def learning_curve(path: pathlib.Path, report: Mapping[str, Any]) -> None:
-  """Draws scores, their spread and the fitted curve.
+  """Draws the scores of the runs, their spread and the fitted curve.
 
   Args:
     path: PNG to write.
-    report: As `learning_curve` returns.
+    report: The report, as `learning_curve.learning_curve` returns it.
   """
   figure = Figure(figsize=(6, 4.2), layout='constrained')
   axes = figure.subplots()
@@ -120,12 +122,12 @@ def learning_curve(path: pathlib.Path, report: Mapping[str, Any]) -> None:
 def suspects(
   path: pathlib.Path, ranked: Sequence[Suspect], held: Sequence[HeldOut]
 ) -> None:
-  """Draws cells in context, with the outlines of labels and predictions.
+  """Draws suspect cells, with the outlines of labels and predictions.
 
   Args:
     path: PNG to write.
-    ranked: Which, the most suspect first.
-    held: The images that they are in.
+    ranked: The cells to draw, the most suspect first.
+    held: The held-out images that contain the cells.
   """
   rows = math.ceil(len(ranked) / _COLUMNS)
   figure = Figure(
@@ -161,13 +163,14 @@ def disagreements(
   deviations: Sequence[np.ndarray],
   titles: Sequence[str],
 ) -> None:
-  """Draws images above how much models disagree on them.
+  """Draws images, and below each the models' disagreement on it.
 
   Args:
     path: PNG to write.
     images: Intensities in any range, (H, W) or (H, W, C).
-    deviations: Standard deviation of the foreground over models, (H, W).
-    titles: Of the images.
+    deviations: Standard deviation of the foreground probability over the models
+      for each image, (H, W).
+    titles: Titles of the images.
   """
   figure = Figure(figsize=(2.6 * len(images), 4.6), layout='constrained')
   grid = figure.subplots(2, len(images), squeeze=False)

@@ -1,4 +1,7 @@
-"""Every image of a set as seen by a model that was not trained on it."""
+"""Leave-one-out training: segments every image by a model not trained on it.
+
+`cross_validation` and `audit` are built on it.
+"""
 
 import dataclasses
 import pathlib
@@ -26,15 +29,14 @@ FOLDS = 'folds'
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeldOut:
-  """An image and what a model made of it that was trained on the others.
+  """An image, segmented by a model that was trained on the others.
 
   Attributes:
     image: The image with its labels.
-    model: That model.
-    maps: What it predicts, by name, float32 (H, W), 0 to 1.
-    settings: The decoder's, chosen on the other images, each as it was held
-      out.
-    predicted: The cells so decoded, int32 (H, W).
+    model: The model that was trained without this image.
+    maps: The maps that the model predicts, by name, float32 (H, W), 0 to 1.
+    settings: Decoder settings, chosen on the held-out maps of the other images.
+    predicted: Label image of the decoded cells, int32 (H, W).
   """
 
   image: LabelledImage
@@ -45,22 +47,25 @@ class HeldOut:
 
 
 def leave_one_out(config: Config, out: pathlib.Path) -> list[HeldOut]:
-  """Trains once for every training image, on all of the others.
+  """Trains one model per training image, on all of the other images.
 
   All runs see the images at one scale, derived from the cells of all images.
-  Images without a labelled cell are trained on and not held out.
+  Images without a labelled cell are trained on, but never held out.
 
   Args:
-    config: Of the runs.
-    out: Folder of the study; the runs lie in `folds/NAME`.
+    config: The config of the runs.
+    out: Folder of the study; the runs are in `folds/NAME`.
 
   Returns:
-    Every training image with a cell, held out.
+    Every training image with a labelled cell, segmented by the model that was
+    trained without it.
 
   Raises:
-    ConfigError: There are fewer than three such images, or they have
-      changed since.
-    ConfigError, LabelError, TrainingError, Interrupted: As `train`.
+    ConfigError: There are fewer than three such images, they have changed since
+      the first run, or a field is invalid.
+    LabelError: Training images or labels are faulty.
+    TrainingError: Too many updates in a row were skipped.
+    Interrupted: A signal asked to stop; the current runs are saved.
   """
   splits = load_whole(config.data)
   images = with_cells(splits.train)
@@ -84,7 +89,7 @@ def leave_one_out(config: Config, out: pathlib.Path) -> list[HeldOut]:
 def _look(
   config: Config, images: list[LabelledImage], models: list[Model]
 ) -> list[HeldOut]:
-  """Predicts each image by its model and decodes it."""
+  """Predicts the maps of each image by its model, and decodes the cells."""
   maps = [maps_of(*pair) for pair in zip(models, images, strict=True)]
   settings = choose_on_others(maps, images, config.decoding)
   return [

@@ -1,4 +1,4 @@
-"""How the score grows with the number of training images."""
+"""Learning curve: how the score grows with the number of training images."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -26,28 +26,30 @@ from cellseg_jax.training.results import read_evaluation
 def learning_curve(
   config: Config, out: pathlib.Path, numbers: Sequence[int], seeds: int
 ) -> dict[str, Any]:
-  """Trains on growing subsets; fits a curve to the scores.
+  """Trains on growing subsets of the images and fits a curve to the scores.
 
-  Every seed has an order of the images of its own, the first n of which are its
-  subset of n, and its own initial weights and crops. Images without a labelled
-  cell are not used. The scores are those of
-  the validation images, on which the decoder's settings were chosen too, as
-  after every training.
+  Each seed has its own random order of the images, the first n of which are its
+  subset of n images, and its own initial weights and crops. Images without a
+  labelled cell are not used. Scores are measured on the validation images, on
+  which the decoder's settings are also chosen, as in every training.
 
   Args:
-    config: Of the runs.
+    config: The config of the runs.
     out: Folder for the runs and for `learning_curve.json`, `.csv` and `.png`.
-    numbers: Of images, increasing.
-    seeds: How many subsets of each number.
+    numbers: Numbers of images, increasing.
+    seeds: Number of subsets, each with its own seed, of each size.
 
   Returns:
-    What the JSON file holds: `runs`, `points` (mean, lowest and highest score
-    of each number), `fit` as `fit` returns, or None where there are fewer than
-    three numbers, and `one_more` as `one_more` returns, or None likewise.
+    The contents of the JSON file: `steps`, the length of the runs; `runs`, the
+    number of images, seed, number of cells, scores and image names of each run;
+    and `points`, `fit` and `one_more`, as `curve.describe` returns them.
 
   Raises:
-    ConfigError: There are too few images, or they have changed since.
-    ConfigError, LabelError, TrainingError, Interrupted: As `train`.
+    ConfigError: There are too few images, they have changed since the first
+      run, or a field is invalid.
+    LabelError: Training images or labels are faulty.
+    TrainingError: Too many updates in a row were skipped.
+    Interrupted: A signal asked to stop; the current runs are saved.
   """
   splits = load_whole(config.data)
   splits = dataclasses.replace(splits, train=tuple(with_cells(splits.train)))
@@ -95,7 +97,7 @@ def _config_of(
 def _row(
   workdir: pathlib.Path, splits: Splits, chosen: Sequence[str], seed: int
 ) -> dict[str, Any]:
-  """Returns the row of the table that tells of a run."""
+  """Returns the report's row of one run."""
   images = [image for image in splits.train if image.name in chosen]
   evaluation = read_evaluation(workdir / 'evaluation.json')['validation']
   return {
@@ -110,14 +112,23 @@ def _row(
 def subsets(
   splits: Splits, numbers: Sequence[int], seed: int
 ) -> dict[int, list[str]]:
-  """Returns the names of growing subsets, each within the next."""
+  """Draws growing subsets of the training images, each within the next.
+
+  Args:
+    splits: The images of the study.
+    numbers: Sizes of the subsets.
+    seed: Seed of the random order of the images.
+
+  Returns:
+    Sorted image names of each subset, by its size.
+  """
   names = [image.name for image in splits.train]
   order = np.random.default_rng(seed).permutation(len(names))
   return {n: sorted(names[i] for i in order[:n]) for n in numbers}
 
 
 def summary(report: Mapping[str, Any]) -> str:
-  """Says, for people, what was found."""
+  """Formats the scores, the fitted curve and the expected gain as text."""
   lines = [
     f'{point["images"]} images: mean F1 {point["mean"]:.3f} '
     f'({point["lowest"]:.3f} to {point["highest"]:.3f})'
@@ -138,7 +149,11 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def _check(splits: Splits, numbers: Sequence[int], config: Config) -> None:
-  """Refuses numbers that leave no image to score a run on."""
+  """Checks that the largest subset leaves an image to score its run on.
+
+  Raises:
+    ConfigError: It does not, or there are fewer images than it needs.
+  """
   there = len(splits.train)
   most = there if splits.validation else there - 1
   if numbers[-1] <= most:

@@ -1,4 +1,7 @@
-"""What labels cost a model: each pixel's loss, each region's gradient."""
+"""The loss of an image's labels under a model, for the label audit.
+
+Computes each pixel's loss, and the norm of each region's gradient.
+"""
 
 from collections.abc import Sequence
 import functools
@@ -14,23 +17,24 @@ from cellseg_jax.inference.predict import Model
 from cellseg_jax.model import fcn
 from cellseg_jax.studies.suspects import Region
 
-# Regions whose gradients are computed together.
+# Number of regions whose gradients are computed together.
 CHUNK = 8
 
 
 def pixel_losses(model: Model, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
-  """Computes each pixel's loss as in training, without what cannot be avoided.
+  """Computes each pixel's training loss less the entropy of its targets.
 
-  Targets between 0 and 1 cost their entropy even where they are met; it is
-  subtracted, so that the loss of a perfect prediction is 0 everywhere.
+  Targets between 0 and 1 incur a loss equal to their entropy even if they are
+  predicted exactly. It is subtracted, so that the loss of a perfect prediction
+  is 0 everywhere.
 
   Args:
-    model: A single one.
-    pool: Of one image, with the labels to be judged.
+    model: A single model, not an ensemble.
+    pool: A pool of one image, with the labels to be judged.
 
   Returns:
-    The loss, summed over the maps, and the pixel's weight, both float32 (h, w)
-    at the network's scale.
+    Loss, summed over the maps, and weight of each pixel, both float32 (h, w) at
+    the network's scale.
   """
   loss, weight = _losses(
     model.config.model, model.variables, pool.pixels, pool.channels
@@ -41,25 +45,25 @@ def pixel_losses(model: Model, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
 def gradient_norms(
   model: Model, pool: Pool, found: Sequence[Region]
 ) -> np.ndarray:
-  """Computes how strongly the loss of each region pulls at the last layer.
+  """Computes the norm of each region's gradient in the last layer.
 
-  Of the last layer alone: the gradients by all parameters, for each cell, would
-  not fit in memory. Its norm tells most of the whole gradient's (Katharopoulos
-  & Fleuret, ICML 2018, section 3.2).
+  It is restricted to the last layer, since one gradient by all parameters per
+  cell would not fit in memory. Its norm explains most of that of the whole
+  gradient (Katharopoulos & Fleuret, ICML 2018, section 3.2).
 
   Args:
-    model: A single one.
-    pool: Of one image, with the labels to be judged.
-    found: Regions of the image at the network's scale.
+    model: A single model, not an ensemble.
+    pool: A pool of one image, with the labels to be judged.
+    found: K regions of the image at the network's scale.
 
   Returns:
-    Norms of the gradients of the weighted losses, added up over each region,
+    For each region, the norm of the gradient of its summed weighted loss,
     float32 (K,).
   """
   shape = pool.pixels.shape[1:3]
   norms = np.zeros(len(found), np.float32)
   for start in range(0, len(found), CHUNK):
-    # All chunks have one size, so that one program does.
+    # All chunks have one shape, so that only one program is compiled.
     masks = np.zeros((CHUNK, *shape), bool)
     for mask, region in zip(masks, found[start : start + CHUNK], strict=False):
       mask[region.box] = region.inside
@@ -101,7 +105,7 @@ def _norms(
     loss, weight = _losses(config, own, pixels, channels)
     return jnp.sum(loss * weight * mask)
 
-  # The body does not depend on what is mapped over: it is computed once.
+  # The network's body does not depend on the masks, so it is computed once.
   gradients = jax.vmap(jax.grad(loss_of), (None, 0))(
     fcn.last_layer(params), masks
   )

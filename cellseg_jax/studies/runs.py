@@ -1,8 +1,8 @@
-"""The training runs of a study: each in a folder of its own, none made twice.
+"""Makes the training runs of a study, each in its own folder.
 
-On CPUs they are made one after another, on a GPU together where they can be. A
-study that was stopped goes on with the runs that it was at, from their last
-checkpoints.
+On CPUs they are trained one after another; on a single GPU, together where that
+is possible. A study that was stopped skips finished runs and resumes the others
+from their last checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,10 +29,16 @@ from cellseg_jax.training.together import (
 
 
 def check_data(out: pathlib.Path, splits: Splits) -> None:
-  """Refuses a study whose images or labels have changed since its first run.
+  """Checks that images and labels are those of the study's first run.
+
+  The first call stores their digest in `data.json`.
+
+  Args:
+    out: Folder of the study; created if absent.
+    splits: The images of the study.
 
   Raises:
-    ConfigError: They have.
+    ConfigError: Images or labels have changed.
   """
   path = out / 'data.json'
   if not path.exists():
@@ -46,19 +52,24 @@ def check_data(out: pathlib.Path, splits: Splits) -> None:
 
 
 def with_cells(images: Sequence[LabelledImage]) -> list[LabelledImage]:
-  """Returns the images with a labelled cell: others tell no score."""
+  """Returns the images with a labelled cell; others cannot be scored."""
   return [image for image in images if survey([image]).areas.size]
 
 
 def resolve_once(
   config: Config, images: Sequence[LabelledImage], pixel_size: float
 ) -> Config:
-  """Derives what follows from the cells, so that no run derives it again.
+  """Resolves a config so that the study's runs do not resolve it again.
+
+  Each run would otherwise derive its own image scale from its own cells.
 
   Args:
-    config: As given.
-    images: The images whose cells count.
+    config: The config as the user gave it.
+    images: The images whose cells the fields are derived from.
     pixel_size: Side of their pixels in um; 0 if unknown.
+
+  Returns:
+    The resolved config, with `data.cell_diameter` set to 0.
   """
   resolved = resolve(config, survey(images).areas, pixel_size)
   return replace(resolved, data={'cell_diameter': 0.0})
@@ -67,16 +78,16 @@ def resolve_once(
 def config_of_run(config: Config, names: Sequence[str], seed: int) -> Config:
   """Returns the config of one run.
 
-  It is evaluated at its end alone: then its model is the last one, and nothing
-  about it was chosen on images that it is judged by.
+  The run is evaluated only at its end, so that its model is always the last
+  one: which model to keep is not chosen on the images that it is judged by.
 
   Args:
-    config: That of the study, resolved.
-    names: Of the images to train on.
-    seed: The run's.
+    config: The resolved config of the study.
+    names: Names of the images to train on.
+    seed: Seed of the run.
 
   Raises:
-    ConfigError: A name cannot stand in a list of names.
+    ConfigError: A name contains a comma.
   """
   for name in names:
     if ',' in name:
@@ -96,16 +107,21 @@ def make_runs(
   images: Sequence[LabelledImage],
   together: bool | None = None,
 ) -> None:
-  """Makes runs, goes on with them, or leaves them where they are finished.
+  """Makes or resumes runs; skips those that are finished.
 
   Args:
-    configs: By folder; as `config_of_run` returns.
-    images: Of the set, the runs' among them; whole.
-    together: Whether runs that can be made as one program are; None: where
-      `is_worthwhile` says so.
+    configs: The configs of the runs, as `config_of_run` returns them, by
+      folder.
+    images: The images of the data set, those of all runs among them, without
+      crops held out.
+    together: Whether to train runs as one program where possible; if None, only
+      if `is_worthwhile` is true of all of them.
 
   Raises:
-    ConfigError, LabelError, TrainingError, Interrupted: As `train`.
+    ConfigError: A field is invalid, or a folder holds another run.
+    LabelError: Training images or labels are faulty.
+    TrainingError: Too many updates in a row were skipped.
+    Interrupted: A signal asked to stop; the current runs are saved.
   """
   for workdir, config in configs.items():
     check_config(workdir, config)
@@ -123,12 +139,12 @@ def make_runs(
       train(left[workdirs[0]], workdirs[0])
     else:
       train_together({workdir: left[workdir] for workdir in workdirs}, images)
-    # Each run compiles programs of its own, of thousands of mapped pages: Linux
-    # allows a process 65,530, which ten runs exceed.
+    # Each run compiles its own programs, which take thousands of memory
+    # mappings; ten runs exceed the 65,530 that Linux allows a process.
     jax.clear_caches()
 
 
 def _is_finished(workdir: pathlib.Path, config: Config) -> bool:
   done = read_evaluation(workdir / 'evaluation.json').get('step', 0)
-  # The figures are drawn last, once the checkpoint is saved.
+  # The figures are drawn last, after the checkpoint is saved.
   return done >= config.training.steps and any(workdir.glob('figures/*'))

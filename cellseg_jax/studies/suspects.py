@@ -1,11 +1,11 @@
-"""Places where a label and a held-out prediction contradict each other.
+"""Finds and ranks cells whose labels contradict a held-out prediction.
 
 Every labelled cell, and every predicted cell without a label, has a region: its
-pixels and a margin around. They are ranked together by the loss that the labels
-cost the network there, in all: how much more likely the model's own maps are
-than the labels. By the mean of the region two cells under one label, on which
-the foreground agrees, stay behind what models are unsure of: docs/studies.md
-has the figures. NumPy only.
+pixels and a margin around them. The label audit ranks them together by the
+summed loss of the labels there, which says how much more likely the model
+considers its own maps than the labels. Ranked by mean loss, two cells under one
+label, on which the foreground maps agree, would fall behind cells that the
+model is merely unsure of (see docs/studies.md). Uses only NumPy and SciPy.
 """
 
 from collections.abc import Sequence
@@ -14,25 +14,28 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-# Share of a predicted cell's pixels that labels must cover to be its label.
+# Share of a predicted cell's pixels that labels must cover for it to count as
+# labelled.
 COVERED = 0.5
-# Pixels around a cell that belong to its region: outlines differ here, and
-# next to it lies what a label leaves out.
+# Width in pixels of the margin around a cell that belongs to its region. There
+# the outlines of label and prediction differ, and there lies what a label
+# leaves out.
 MARGIN = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Region:
-  """The pixels that are looked at for one cell.
+  """The pixels over which the loss of one cell is summed.
 
   Attributes:
     kind: 'label', or 'unlabelled' for a predicted cell without a label.
-    value: Of the cell in the label image, or in the predicted one.
-    box: Rows and columns of its rectangle.
-    inside: bool, the shape of the box: the cell and its margin.
-    row: Of the cell's middle, in pixels.
-    column: Likewise.
-    area: The cell's pixels, without the margin.
+    value: The cell's value in the label image or, if unlabelled, in the
+      predicted one.
+    box: Rows and columns of the region's bounding box.
+    inside: The cell and its margin, bool, of the shape of the box.
+    row: Mean row of the cell's pixels.
+    column: Mean column of the cell's pixels.
+    area: Number of the cell's pixels, without the margin.
   """
 
   kind: str
@@ -46,18 +49,23 @@ class Region:
 
 @dataclasses.dataclass(frozen=True)
 class Suspect:
-  """A labelled cell, or a predicted one without a label.
+  """A labelled cell, or a predicted one without a label, with its loss.
+
+  `measure` returns row, column and area in pixels of the network's scale;
+  `audit.suspects_of` converts them to pixels of the image.
 
   Attributes:
     image: Name of the image.
-    kind: As a region has it.
-    value: Likewise.
-    loss: Weighted loss of its region, added up over the network's pixels.
-    mean_loss: The same over the weight of the region.
-    gradient_norm: Of that loss, by the parameters of the last layer.
-    row: Of the cell's middle, in pixels of the image.
-    column: Likewise.
-    area: Its pixels in the image.
+    kind: 'label', or 'unlabelled' for a predicted cell without a label.
+    value: The cell's value in the label image or, if unlabelled, in the
+      predicted one.
+    loss: Weighted loss, summed over the region's pixels at the network's scale.
+    mean_loss: `loss` divided by the region's total weight.
+    gradient_norm: Norm of the gradient of `loss` by the last layer's
+      parameters.
+    row: Mean row of the cell's pixels.
+    column: Mean column of the cell's pixels.
+    area: Number of the cell's pixels.
   """
 
   image: str
@@ -74,15 +82,16 @@ class Suspect:
 def regions(
   labels: np.ndarray, predicted: np.ndarray, margin: int = MARGIN
 ) -> list[Region]:
-  """Returns every labelled cell and every predicted cell without a label.
+  """Returns the regions of labelled cells and of predicted cells without label.
 
-  A pixel of a predicted cell without a label belongs to that one alone, not
-  also to a labelled cell beside it.
+  An unlabelled pixel of a predicted cell without a label belongs to that cell's
+  region, and not to the margin of a labelled cell beside it.
 
   Args:
-    labels: int (H, W); 0 is background.
-    predicted: int (H, W), the cells of a model that did not train on it.
-    margin: Pixels around a cell.
+    labels: Label image, int (H, W); 0 is background.
+    predicted: Label image predicted by a model that was not trained on this
+      image, int (H, W).
+    margin: Width of the margin around a cell, in pixels.
   """
   alone = without_label(labels, predicted)
   taken = np.isin(predicted, alone) & (labels == 0)
@@ -112,17 +121,18 @@ def measure(
   weight: np.ndarray,
   gradient_norms: np.ndarray,
 ) -> list[Suspect]:
-  """Adds up what the labels cost in each region.
+  """Sums the loss of the labels over each region.
 
   Args:
-    name: Of the image.
-    found: Its regions.
-    loss: Float (H, W), each pixel's loss.
-    weight: Float (H, W), each pixel's weight; 0 where nobody labelled.
-    gradient_norms: Float, one a region.
+    name: Name of the image.
+    found: K regions of the image.
+    loss: Each pixel's loss, float (H, W).
+    weight: Each pixel's weight, float (H, W); 0 where nobody labelled.
+    gradient_norms: Gradient norm of each region, float (K,).
 
   Returns:
-    In no order; regions without a pixel of weight are left out.
+    One suspect per region, in the order of the regions. Regions of total weight
+    0 are left out.
   """
   suspects = []
   for region, norm in zip(found, gradient_norms, strict=True):
@@ -146,7 +156,15 @@ def measure(
 
 
 def without_label(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-  """Returns the predicted cells that labels cover less than half of."""
+  """Returns the predicted cells of which labels cover less than half.
+
+  Args:
+    labels: Label image, int (H, W); 0 is background.
+    predicted: Predicted label image, int (H, W).
+
+  Returns:
+    Values of these cells in `predicted`, increasing.
+  """
   area = np.bincount(predicted.ravel())
   covered = np.bincount(predicted[labels > 0], minlength=area.size)
   alone = (area > 0) & (covered < COVERED * area)
@@ -154,7 +172,7 @@ def without_label(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def rank(suspects: Sequence[Suspect]) -> list[Suspect]:
-  """Returns the suspects, those of the highest loss first."""
+  """Returns the suspects sorted by loss, highest first."""
   return sorted(suspects, key=lambda suspect: -suspect.loss)
 
 

@@ -1,4 +1,4 @@
-"""What a study found, as CSV."""
+"""Writes the results of a study as CSV."""
 
 from collections.abc import Mapping, Sequence
 import csv
@@ -10,12 +10,12 @@ from cellseg_jax.atomic import replace_text
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
-  """Writes a row each, whole or not at all.
+  """Writes rows as a CSV file, atomically.
 
   Args:
-    path: File to write.
-    rows: At least one, all of the same columns; floats are rounded to six
-      digits.
+    path: CSV to write.
+    rows: At least one row; all have the same columns. Floats are rounded to six
+      significant digits.
   """
   text = io.StringIO()
   writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')

@@ -1,8 +1,9 @@
-"""Random training crops: one inverse coordinate map and one gather.
+"""Random augmentation of training crops: one coordinate map and one gather.
 
-Crop, circular roll, flips, rotation, scaling and elastic deformation compose
-into the place in the image that each pixel of the crop is read from; then
-intensities change. All pure, all compiled (case study, "Method").
+Cropping, circular roll, flips, rotation, scaling and elastic deformation are
+composed into one map from the crop's pixels to the image coordinates that they
+are sampled at; intensity changes follow. All functions are pure and can be
+compiled (see docs/method.md). `step.draw` calls them in every update.
 """
 
 import math
@@ -18,13 +19,14 @@ from cellseg_jax.training.places import choose, crop_keys, CropKeys, Place
 
 
 class Batch(NamedTuple):
-  """Training crops.
+  """A batch of N training crops.
 
   Attributes:
-    images: float32 (N, S, S, C), normalised.
-    targets: float32 (N, S, S, M), 0 to 1.
-    weights: float32 (N, S, S), non-negative.
-    sources: int32 (N,), the place in the pool of the image each was cut from.
+    images: Normalised intensities, float32 (N, S, S, C).
+    targets: Target maps, float32 (N, S, S, M), 0 to 1.
+    weights: Pixel weights, float32 (N, S, S), non-negative.
+    sources: Index in the pool of the image that each crop was cut from, int32
+      (N,).
   """
 
   images: jax.Array
@@ -40,9 +42,9 @@ def augment(
 
   Args:
     keys: JAX random keys (N,); a crop depends on its own key alone.
-    pool: The training images; or, for each crop, a part of one of them around
-      the place that `choose` draws. The crops are the same.
-    config: Which changes, and how strong.
+    pool: All training images; or, for streaming, one window per crop, cut
+      around the place that `choose` draws. Both give the same crops.
+    config: Which augmentations to apply, and how strongly.
     size: Side of the crops in pixels.
 
   Returns:
@@ -50,7 +52,8 @@ def augment(
   """
   own = crop_keys(keys)
   if isinstance(pool, Windows):
-    # A crop reads its own window, whose first pixel lies before its own.
+    # Each crop reads its own window, which is centred on the crop and so starts
+    # before it.
     places, numbers = Place(pool.images, pool.origins), jnp.arange(len(keys))
     first = pool.origins - (pool.pixels.shape[1] - size) // 2
     extents = jnp.full_like(first, pool.pixels.shape[1])
@@ -76,26 +79,29 @@ def augment(
 
 
 def most_reach(config: AugmentationConfig, size: int) -> int:
-  """Returns how far beyond its borders a crop may be read, at most.
+  """Returns an upper bound of `reach` over all crops.
 
   Args:
-    config: Which changes, and how strong.
+    config: Which augmentations to apply, and how strongly.
     size: Side of the crop in pixels.
+
+  Returns:
+    Pixels on each side.
   """
   stretch = config.scale * (math.sqrt(2) if config.rotate else 1)
   return math.ceil(_beyond(stretch, config, size)) + 1
 
 
 def reach(keys: CropKeys, config: AugmentationConfig, size: int) -> jax.Array:
-  """Returns how far beyond its borders a crop may be read.
+  """Returns how far beyond its nominal borders a crop may sample the image.
 
   Args:
-    keys: Those of the crop.
-    config: Which changes, and how strong.
+    keys: The keys of the crop.
+    config: Which augmentations to apply, and how strongly.
     size: Side of the crop in pixels.
 
   Returns:
-    int32 (), pixels on each side, at most `most_reach`.
+    Pixels on each side, int32 (), at most `most_reach`.
   """
   angle, factor = _turn(keys, config)
   stretch = (jnp.abs(jnp.cos(angle)) + jnp.abs(jnp.sin(angle))) / factor
@@ -104,19 +110,19 @@ def reach(keys: CropKeys, config: AugmentationConfig, size: int) -> jax.Array:
 
 
 def _beyond(stretch: Any, config: AugmentationConfig, size: int) -> Any:
-  """Returns how far a crop that is stretched from its middle reaches."""
+  """Returns the reach of a crop that is stretched about its centre."""
   half = (size - 1) / 2
-  # Normal numbers of single precision end at 5.5; a cubic through nodes
-  # overshoots them by a quarter along either axis.
+  # Single-precision normal samples do not exceed 5.5; cubic interpolation
+  # overshoots the nodes by up to a quarter along each axis.
   largest = 5.5 * 1.25**2 * config.elastic
-  # A little more than rounding may add.
+  # The last term exceeds any rounding error.
   return (half + largest) * stretch - half + 0.01
 
 
 def _turn(
   keys: CropKeys, config: AugmentationConfig
 ) -> tuple[jax.Array | float, jax.Array | float]:
-  """Draws the angle in radians and the factor of magnification of a crop."""
+  """Draws the rotation angle in radians and the magnification of a crop."""
   angle: jax.Array | float = 0.0
   factor: jax.Array | float = 1.0
   if config.scale > 1:
@@ -130,18 +136,19 @@ def _turn(
 def sample_coordinates(
   keys: CropKeys, origin: jax.Array, config: AugmentationConfig, size: int
 ) -> jax.Array:
-  """Draws where in the image each pixel of a crop is read from.
+  """Draws the image coordinates that each pixel of a crop is sampled at.
 
   Args:
-    keys: Those of the crop.
-    origin: int32 (2,), row and column of the first pixel of the crop, if that
-      is neither turned nor deformed.
-    config: Which changes, and how strong.
+    keys: The keys of the crop.
+    origin: Row and column of the crop's first pixel before flips, rotation,
+      scaling and deformation, int32 (2,).
+    config: Which augmentations to apply, and how strongly.
     size: Side of the crop in pixels.
 
   Returns:
-    float32 (S, S, 2), rows and columns in pixels, to be wrapped around the
-    image. Whole numbers unless rotation, scaling or deformation is on.
+    Rows and columns in pixels, float32 (S, S, 2). They may lie outside the
+    image, which is then wrapped around. They are whole numbers unless rotation,
+    scaling or elastic deformation is on.
   """
   angle, factor = _turn(keys, config)
   line = jnp.arange(size) - (size - 1) / 2
@@ -154,7 +161,7 @@ def sample_coordinates(
     grid *= jax.random.rademacher(keys.flip, (2,), grid.dtype)
   if config.rotate:
     sine, cosine = jnp.sin(angle), jnp.cos(angle)
-    # Written out: a product on a GPU could run in lower precision.
+    # Written out, since a GPU may compute a matrix product in lower precision.
     rows, columns = grid[..., 0], grid[..., 1]
     grid = jnp.stack(
       [cosine * rows - sine * columns, sine * rows + cosine * columns], axis=-1
@@ -167,8 +174,8 @@ def _displacement(
 ) -> jax.Array:
   """Draws a smooth random displacement (S, S, 2) in pixels.
 
-  Simard et al., ICDAR 2003, with a coarse grid interpolated by a cubic instead
-  of smoothed white noise.
+  Follows Simard et al., ICDAR 2003, but interpolates a coarse random grid by
+  cubics instead of smoothing white noise.
   """
   nodes = size // config.elastic_spacing + 3
   coarse = config.elastic * jax.random.normal(key, (nodes, nodes, 2))
@@ -185,17 +192,18 @@ def _read(
   extent: jax.Array,
   coordinates: jax.Array,
 ) -> jax.Array:
-  """Reads an image linearly, its targets at the nearest pixel, wrapped around.
+  """Samples an image bilinearly, and its targets at the nearest pixel.
 
   Args:
-    pool: Whose pixels.
-    number: int32 (), which of its images.
-    first: int32 (2,), row and column that its first pixel stands for.
-    extent: int32 (2,), height and width after which it repeats.
-    coordinates: float32 (S, S, 2).
+    pool: The images or windows to sample.
+    number: Index of the image or window, int32 ().
+    first: Row and column, in the coordinates, of its first pixel, int32 (2,).
+    extent: Height and width after which the coordinates wrap around, int32
+      (2,).
+    coordinates: Where to sample, rows and columns, float32 (S, S, 2).
 
   Returns:
-    float32 (S, S, C + M + 1).
+    Intensities, target maps and pixel weight, float32 (S, S, C + M + 1).
   """
   _, height, width, depth = pool.pixels.shape
   floor = jnp.floor(coordinates)
@@ -219,15 +227,16 @@ def _read(
 def change_intensity(
   key: jax.Array, image: jax.Array, config: AugmentationConfig
 ) -> jax.Array:
-  """Changes an image by random gain, offset, exponent, blur and noise.
+  """Changes an image by random gamma, gain, offset, blur and noise.
 
   Args:
     key: A JAX random key.
-    image: float32 (S, S, C), normalised.
-    config: How strong.
+    image: Normalised intensities, float32 (S, S, C).
+    config: Strength of each change.
 
   Returns:
-    float32 (S, S, C); the exponent applies to positive values alone.
+    The changed image, float32 (S, S, C). The gamma exponent applies only to
+    positive values.
   """
   curve_key, blur_key, noise_key = jax.random.split(key, 3)
   gain, offset, gamma = jax.random.uniform(
@@ -248,7 +257,7 @@ def change_intensity(
 
 
 def _blur(key: jax.Array, image: jax.Array, most: float) -> jax.Array:
-  """Blurs by a Gaussian of random standard deviation, 0 to `most` pixels."""
+  """Blurs with a Gaussian of random standard deviation up to `most` pixels."""
   reach = math.ceil(2 * most)
   sigma = jax.random.uniform(key, minval=1e-3, maxval=most)
   taps = jnp.exp(-0.5 * (jnp.arange(-reach, reach + 1) / sigma) ** 2)
@@ -268,6 +277,6 @@ def _add_noise(key: jax.Array, image: jax.Array, most: float) -> jax.Array:
   """Adds noise whose variance grows with the intensity, as shot noise does."""
   strength_key, noise_key = jax.random.split(key)
   strength = jax.random.uniform(strength_key, maxval=most)
-  # A tenth of the full range stands for background light and read noise.
+  # The constant 0.1 models background light and read noise.
   deviation = strength * jnp.sqrt(0.1 + jnp.clip(image, 0, 1))
   return image + deviation * jax.random.normal(noise_key, image.shape)

@@ -1,4 +1,8 @@
-"""What checkpoints are tested for before they are used."""
+"""Integrity checks that checkpoints must pass before they are used.
+
+`checkpoints` calls them: comparison with the manifest, array shapes, and the
+conversion of Orbax's exceptions.
+"""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -12,20 +16,27 @@ import numpy as np
 from cellseg_jax.inside import inside
 from cellseg_jax.training import manifest
 
-# What Orbax writes while a checkpoint takes its place; the manifest has them
-# when that is seen to be done.
+# Files that Orbax writes while it moves a checkpoint into place. They are added
+# to the manifest only after that, so a manifest may lack them.
 WRITTEN_LAST = ('_CHECKPOINT_METADATA', 'commit_success.txt')
 
 
 class CheckpointError(ValueError):
-  """A checkpoint cannot be read, or does not fit its config."""
+  """A checkpoint is damaged, does not fit its config, or cannot be saved."""
 
 
 @contextlib.contextmanager
 def reading(folder: pathlib.Path, what: str = 'a checkpoint') -> Iterator[None]:
-  """Turns what Orbax raises into a `CheckpointError` with the folder.
+  """Converts any exception of the body to a `CheckpointError`.
 
-  On what it did not write itself it raises what it likes.
+  Orbax raises exceptions of arbitrary types on files that it did not write.
+
+  Args:
+    folder: The folder that the message names.
+    what: What cannot be read, for the message.
+
+  Raises:
+    CheckpointError: The body raised an exception.
   """
   try:
     yield
@@ -38,23 +49,29 @@ def reading(folder: pathlib.Path, what: str = 'a checkpoint') -> Iterator[None]:
 def check_all(folder: pathlib.Path, tell: Callable[[str], None] | None) -> None:
   """Compares all checkpoints with their manifests.
 
+  Damaged checkpoints are moved to a sibling folder, `FOLDER_damaged`, provided
+  that `tell` is given and at least one checkpoint is intact.
+
   Args:
-    folder: Holds them, a sub-folder a step.
-    tell: As for `Checkpoints`.
+    folder: Folder of the checkpoints, one sub-folder per step.
+    tell: Called with a sentence for each damaged checkpoint that is moved; None
+      makes a damaged checkpoint an error.
 
   Raises:
-    CheckpointError: As `Checkpoints`.
-    OutsideError: The folder to move them to is a link that leads out.
+    CheckpointError: A checkpoint is damaged and `tell` is None, or no
+      checkpoint is intact.
+    OutsideError: The folder for damaged checkpoints is a symbolic link that
+      leads out of the run's folder.
   """
   damaged, whole = {}, 0
   for path in sorted(folder.glob('[0-9]*')):
-    if not path.name.isdecimal():  # A save in progress, or one that was killed.
+    if not path.name.isdecimal():  # Of a save in progress, or of a killed one.
       continue
     try:
       manifest.verify(path, perhaps=WRITTEN_LAST)
       whole += 1
     except (manifest.ManifestError, OSError) as error:
-      if path.exists():  # Else a run that goes on has just replaced it.
+      if path.exists():  # Otherwise an active run has just deleted it.
         damaged[path] = error
   for path, reason in damaged.items():
     if tell is None or not whole:
@@ -79,7 +96,7 @@ def check_all(folder: pathlib.Path, tell: Callable[[str], None] | None) -> None:
 
 
 def check_shape(path: Any, like: np.ndarray, found: np.ndarray) -> None:
-  """Refuses an array of another shape, naming its place in the tree."""
+  """Raises ValueError, naming the place in the tree, if the shapes differ."""
   if like.shape != found.shape:
     raise ValueError(
       f'{jax.tree_util.keystr(path)} has shape {found.shape}, '

@@ -1,9 +1,9 @@
-"""Checkpoints: the only module that knows Orbax.
+"""Saves and restores checkpoints; the only module that uses Orbax.
 
-A checkpoint takes its place when it is whole, with a list of the SHA-256 of all
-its files (`manifest`); it is compared with these before it is read. The last
-two are kept, so that there is one to go on from when the last is damaged, and
-the best.
+A checkpoint is moved into place once it is complete, together with the SHA-256
+of all its files (`manifest`), which are verified before it is read. The best
+checkpoint and the last two are kept; two, so that a run can resume from the
+second-to-last when the last is damaged.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -42,10 +42,11 @@ __all__ = ['CheckpointError', 'Checkpoints']
 
 @functools.cache
 def _leave_out_echoes() -> None:
-  """Keeps Orbax from printing errors that it raises as well; until the end.
+  """Stops Orbax from also printing the errors that it raises.
 
-  These are the tracebacks of its threads, and of TensorStore's other writes,
-  which end when nothing waits for them any more.
+  Lasts until the process ends. What is suppressed are the tracebacks logged by
+  Orbax's threads, and those of TensorStore's remaining writes, which fail once
+  nothing waits for them any more.
   """
   before = sys.unraisablehook
 
@@ -61,11 +62,11 @@ def _leave_out_echoes() -> None:
 
 
 class Checkpoints:
-  """The last checkpoint of a run and its best; saved asynchronously.
+  """The last two checkpoints of a run and its best, saved asynchronously.
 
-  A checkpoint holds the variables, the rest of the training state, and the
-  validation metrics where the step was evaluated. Use as a context manager:
-  leaving it waits for the save in progress.
+  A checkpoint holds the network's variables, the rest of the training state
+  and, if the step was evaluated, the validation metrics. Use as a context
+  manager: leaving it waits for the save in progress.
   """
 
   def __init__(
@@ -74,17 +75,20 @@ class Checkpoints:
     best_metric: str,
     tell: Callable[[str], None] | None = None,
   ):
-    """Opens or creates the folder.
+    """Opens or creates the folder, after verifying all checkpoints in it.
 
     Args:
-      folder: Where the checkpoints lie, one sub-folder a step.
+      folder: Folder of the checkpoints, one sub-folder per step.
       best_metric: The metric whose largest value is best.
-      tell: For the one who trains: called with a sentence for each damaged
-        checkpoint, which is moved aside; without it a damaged checkpoint is an
-        error.
+      tell: Given by the run that writes here, not by readers: called with a
+        sentence for each damaged checkpoint, which is moved aside. Without it,
+        a damaged checkpoint is an error.
 
     Raises:
-      CheckpointError: A checkpoint is damaged, or every one is.
+      CheckpointError: A checkpoint is damaged and `tell` is None, or no
+        checkpoint is intact, or the folder cannot be opened.
+      OutsideError: The folder for damaged checkpoints is a symbolic link that
+        leads out of the run's folder.
     """
     folder = pathlib.Path(folder).absolute()
     check_all(folder, tell)
@@ -100,7 +104,7 @@ class Checkpoints:
     )
     folder.mkdir(parents=True, exist_ok=True)
     self._folder = folder
-    # Of several processes each that opens a folder does so alone.
+    # Each process opens the folder on its own, without Orbax's barriers.
     this = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
       primary_host=this,
@@ -112,7 +116,8 @@ class Checkpoints:
       best_fn=score,  # Without it, metrics are not written.
       create=False,
       multiprocessing_options=alone,
-      # Of saves that were killed; to a reader, one may be in progress.
+      # The writer removes what killed saves left; a reader must not, since a
+      # temporary folder may belong to a save in progress.
       cleanup_tmp_directories=tell is not None,
       async_options=ocp.AsyncOptions(
         post_finalization_callback=self._write_manifest
@@ -125,7 +130,7 @@ class Checkpoints:
     self._step: int | None = None  # Of the save in progress.
 
   def _write_manifest(self) -> None:
-    """Runs when all files of a save are written, before it takes its place."""
+    """Writes the manifest of a complete save before it is moved into place."""
     folder = pathlib.Path(self._manager.directory)
     (partial,) = folder.glob(f'{self._step}.orbax-checkpoint-tmp*')
     manifest.write(partial, without=WRITTEN_LAST)
@@ -139,12 +144,15 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _saving(self) -> Iterator[None]:
-    """Tells of a save that failed, perhaps in another thread, for people."""
+    """Converts the error of a failed save to a readable `CheckpointError`.
+
+    The save may have failed in another thread and earlier.
+    """
     try:
       yield
     except (OSError, ValueError) as error:
       step, self._step = self._step, None
-      # TensorStore adds its whole specification in brackets.
+      # TensorStore appends its whole specification in brackets.
       (why, *_) = str(error).split(' [')
       raise CheckpointError(
         f'{self._manager.directory}: the checkpoint of step {step} '
@@ -155,14 +163,17 @@ class Checkpoints:
   def save(
     self, state: TrainState, metrics: Mapping[str, float] | None = None
   ) -> None:
-    """Starts to save a state; waits first for the save before.
+    """Starts to save a state, after waiting for the previous save to end.
 
     Args:
-      state: The state after its step.
-      metrics: Validation metrics, where the step was evaluated.
+      state: The state; its `step` names the checkpoint.
+      metrics: Validation metrics, if the step was evaluated.
+
+    Raises:
+      CheckpointError: This save or the previous one failed.
     """
     _leave_out_echoes()
-    # A copy: the arrays' own memory is donated to the next step.
+    # A copy, since the state's own buffers are donated to the next update.
     host = jax.tree.map(lambda x: np.array(x, copy=True), state)
     self.wait()
     with self._saving():
@@ -181,7 +192,7 @@ class Checkpoints:
     """Waits for the save in progress.
 
     Raises:
-      CheckpointError: It failed; those before it are kept.
+      CheckpointError: The save failed; earlier checkpoints are kept.
     """
     with self._saving():
       self._manager.wait_until_finished()
@@ -191,16 +202,20 @@ class Checkpoints:
         self._step = None
 
   def latest_step(self) -> int | None:
-    """Returns the last saved step, or None."""
+    """Returns the last saved step, or None if there is none."""
     return self._manager.latest_step()
 
   def steps(self) -> list[int]:
-    """Returns all saved steps, increasing."""
+    """Returns all saved steps in increasing order."""
     return sorted(self._manager.all_steps())
 
   def best_step(self) -> int | None:
-    """Returns the step of the best metric, else the last, or None."""
-    self.wait()  # The metrics of a save in progress are not there to be read.
+    """Returns the saved step of the best metric.
+
+    Returns:
+      The last step if no saved step has the metric; None if no step is saved.
+    """
+    self.wait()  # The metrics of a save in progress cannot be read yet.
     scores = {
       step: self.metrics(step).get(self._metric)
       for step in self._manager.all_steps()
@@ -210,37 +225,41 @@ class Checkpoints:
     }
     if not scored:
       return self.latest_step()
-    # Of equals the later, as the policy keeps.
+    # Among equals the later one, which is what the preservation policy keeps.
     return max(scored, key=lambda step: (scored[step], step))
 
   def is_best(self, metrics: Mapping[str, float]) -> bool:
-    """Says whether these metrics are no worse than any saved step's."""
+    """Returns whether metrics are at least as good as those of all saved steps.
+
+    Args:
+      metrics: Validation metrics, among them the `best_metric`.
+    """
     step = self.best_step()
     before = self.metrics(step).get(self._metric) if step else None
     return before is None or metrics[self._metric] >= before
 
   def metrics(self, step: int) -> dict[str, float]:
-    """Returns the metrics saved with a step; empty where there are none.
+    """Returns the metrics saved with a step; empty if there are none.
 
     Raises:
-      CheckpointError: They cannot be read, or are no numbers.
+      CheckpointError: The metrics cannot be read, or are not numbers.
     """
     with reading(self._folder):
       found = self._manager.metrics(step) or {}
       return {name: float(value) for name, value in found.items()}
 
   def restore(self, step: int, like: TrainState) -> TrainState:
-    """Loads a training state, on any number of devices.
+    """Loads a training state, whatever number of devices it was saved on.
 
     Args:
       step: A saved step.
-      like: A state of the same config, for its structure.
+      like: A state of the same config, for its structure, shapes and dtypes.
 
     Returns:
       The state as host arrays.
 
     Raises:
-      CheckpointError: The checkpoint does not fit `like`.
+      CheckpointError: The checkpoint cannot be read or does not fit `like`.
     """
     like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     items = self._restore(
@@ -259,17 +278,17 @@ class Checkpoints:
     )
 
   def restore_variables(self, step: int, config: Config) -> fcn.Variables:
-    """Loads the network's variables alone.
+    """Loads only the network's variables.
 
     Args:
       step: A saved step.
       config: The run's configuration.
 
     Returns:
-      The variables as host arrays.
+      The variables as host arrays; the running average if the run keeps one.
 
     Raises:
-      CheckpointError: The checkpoint does not fit the config.
+      CheckpointError: The checkpoint cannot be read or does not fit the config.
     """
     shapes = jax.eval_shape(
       lambda key: fcn.init(key, config.model, config.data.channels),
@@ -292,7 +311,7 @@ class Checkpoints:
           **{k: ocp.args.StandardRestore(v) for k, v in like.items()}
         ),
       )
-      # Orbax compares the structure of NumPy trees, not their shapes.
+      # Orbax compares the structure of NumPy trees, but not the arrays' shapes.
       jax.tree_util.tree_map_with_path(check_shape, like, dict(found))
       return found
 

@@ -1,4 +1,7 @@
-"""TensorBoard's event files, written without TensorFlow."""
+"""Writes TensorBoard event files without TensorFlow.
+
+`record` uses this module to log a run's scalars and pictures.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 import pathlib
@@ -15,30 +18,30 @@ from cellseg_jax.evaluation.figures import composite
 from cellseg_jax.evaluation.look import Look
 from cellseg_jax.images.pictures import grey
 
-# Images of which a crop is shown, and its side.
+# Number of images of which a crop is shown, and the crop's side in pixels.
 SHOWN = 3
 SIDE = 256
-# Least seconds from one flush to the next.
+# Minimum number of seconds between flushes.
 _FLUSH_EVERY = 5.0
 
 
 class Events:
-  """A file of events in a folder; use as a context manager.
+  """An event file in a folder; use as a context manager.
 
-  Not `tensorboardX.SummaryWriter`: its thread ends at the first fault of the
-  disk, and who writes then waits for it for ever. Here a fault is told once,
-  nothing more is written, and the run goes on.
+  Replaces `tensorboardX.SummaryWriter`, whose thread ends at the first disk
+  error, after which its caller waits for it forever. Here an error is reported
+  once, nothing more is written, and the run continues.
   """
 
   def __init__(
     self, folder: pathlib.Path, step: int, tell: Callable[[str], None]
   ):
-    """Opens the events of a run that goes on after `step`.
+    """Opens a new event file of a run that continues after `step`.
 
     Args:
-      folder: Of the run's files of events; made if need be.
-      step: Updates made so far; TensorBoard leaves out what older files have of
-        later ones.
+      folder: Folder of the run's event files; created if absent.
+      step: Updates made so far; TensorBoard ignores what older files hold of
+        later steps.
       tell: Called with a sentence if something cannot be written.
     """
     self._folder, self._tell = folder, tell
@@ -66,14 +69,25 @@ class Events:
   def scalars(
     self, step: int, values: Mapping[str, float | None], part: str = 'training'
   ) -> None:
-    """Writes numbers; those that are None are left out."""
+    """Writes scalars.
+
+    Args:
+      step: Updates made so far.
+      values: Scalars by name; those that are None are skipped.
+      part: Prefix of the names, under which TensorBoard groups them.
+    """
     for name, value in values.items():
       if value is not None:
         made = summary.scalar(f'{part}/{name}', value)
         self._write(Event(step=step, summary=made))
 
   def pictures(self, step: int, looks: Iterable[Look]) -> None:
-    """Writes the middle of each image: itself, its probability, its errors."""
+    """Writes a picture of the centre of each image, drawn by `crop`.
+
+    Args:
+      step: Updates made so far.
+      looks: The segmented validation images.
+    """
     for look in looks:
       made = summary.image(
         f'validation/{look.name}', crop(look), dataformats='HWC'
@@ -101,10 +115,16 @@ class Events:
 
 
 def crop(look: Look) -> np.ndarray:
-  """Draws the middle of an image: itself, composite and errors side by side.
+  """Draws the centre of an image in three panels, side by side.
+
+  The panels are the image, its composite with the foreground probability, and
+  the segmentation errors.
+
+  Args:
+    look: The segmented image.
 
   Returns:
-    uint8 (h, 3 w, 3), where h and w are at most `SIDE`.
+    RGB picture, uint8 (h, 3 w, 3), where h and w are at most `SIDE`.
   """
   height, width = look.true.shape
   top, left = max(height - SIDE, 0) // 2, max(width - SIDE, 0) // 2

@@ -1,4 +1,8 @@
-"""What one update is made from, sample by sample."""
+"""Recomputes the loss and gradients of one update, sample by sample.
+
+`replay` shows them, and `updates` uses them to name the samples whose loss or
+gradient is not finite.
+"""
 
 import functools
 from typing import Any, NamedTuple
@@ -15,11 +19,11 @@ from cellseg_jax.training.step import draw, loss_sums, TrainState
 
 
 class Figures(NamedTuple):
-  """Of a batch.
+  """Loss and gradient norms of a batch.
 
   Attributes:
-    loss: Weighted mean.
-    norms: Norm of its gradient, by part of the network.
+    loss: Weighted mean of the pixels' losses.
+    norms: Norm of the loss's gradient for each part of the network, by path.
   """
 
   loss: float
@@ -27,7 +31,7 @@ class Figures(NamedTuple):
 
   @property
   def norm(self) -> float:
-    """Of the whole gradient."""
+    """Norm of the whole gradient."""
     return float(np.sqrt(sum(value**2 for value in self.norms.values())))
 
   @property
@@ -37,13 +41,13 @@ class Figures(NamedTuple):
 
 
 class Examined(NamedTuple):
-  """An update, looked at.
+  """The batch of an update, with its loss and gradient norms.
 
   Attributes:
-    batch: Its crops, as host arrays.
-    whole: Of the batch, as the update computes it.
-    alone: Of each crop as a batch of its own: in the whole, batch normalisation
-      spreads what is not finite over all.
+    batch: The crops, as host arrays.
+    whole: Figures of the whole batch, as the update computes them.
+    alone: Figures of each crop as a batch of its own. In the whole batch, batch
+      normalisation spreads non-finite values over all crops.
   """
 
   batch: Batch
@@ -54,13 +58,19 @@ class Examined(NamedTuple):
 def examine(
   state: TrainState, pool: Pool | Windows, config: Config, step: int
 ) -> Examined:
-  """Computes an update again, without making it, on one device.
+  """Recomputes the loss and gradients of an update on one device.
+
+  The state is not updated.
 
   Args:
-    state: The state before it.
-    pool: The training images, or what the samples of this update are cut from.
+    state: The state before the update.
+    pool: The training images, or the windows that the samples of this update
+      are cut from.
     config: The run's configuration.
     step: The update, counted from 1.
+
+  Returns:
+    The batch and its figures, as an `Examined`.
   """
   samples = np.arange(config.training.batch_size)
   batch = jax.jit(draw, static_argnums=3)(step - 1, samples, pool, config)
@@ -89,7 +99,7 @@ def _loss_and_norms(
 
   value, gradient = jax.value_and_grad(loss)(variables['params'])
 
-  def is_module(part: object) -> bool:  # One with a kernel, or a parameter.
+  def is_module(part: object) -> bool:  # A module with a kernel, or an array.
     return not isinstance(part, dict) or 'kernel' in part
 
   parts, _ = jax.tree_util.tree_flatten_with_path(gradient, is_leaf=is_module)

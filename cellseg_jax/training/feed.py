@@ -1,9 +1,9 @@
-"""What updates cut their crops from: images on the devices, or a stream.
+"""Supplies the pixels that updates cut their crops from.
 
-Both give the same crops: an address (seed, step, place in the batch) says which
-image and which place in it a crop has. Resident images all lie on every device
-and the place is drawn there. Streamed ones lie on the disk: the host draws the
-place, reads what the crop may need around it, and the device does the rest.
+Resident images all lie on every device, which also draws where to cut.
+Streamed images lie on disk: the host draws where to cut and reads a window
+around that place, and the device does the rest. Both give the same crops, since
+seed, step and index in the batch determine a crop's image and place.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,19 +39,23 @@ from cellseg_jax.training.augment import most_reach, reach
 from cellseg_jax.training.places import choose, crop_keys, Place
 from cellseg_jax.training.step import sample_keys
 
-# Share of a device's memory that training images may take.
+# Share of a device's memory that resident training images may take.
 MOST_OF_MEMORY = 0.25
-# Pixels of all images that 32 bits can number.
+# Number of pixels at which int32 indices no longer suffice.
 MOST_PIXELS = 2**31
-# Steps whose places are drawn at once.
+# Number of steps whose crop places are drawn at once.
 DRAWN = 256
-# Threads that read, and steps that are read ahead.
+# Number of reader threads, and of steps to prefetch.
 READERS = min(8, max(1, (os.cpu_count() or 1) // 2))
 AHEAD = 2 * READERS
 
 
 class Feed(Protocol):
-  """What updates cut their crops from."""
+  """Interface of the sources that updates cut their crops from.
+
+  Attributes:
+    streamed: Whether the images are streamed from disk.
+  """
 
   streamed: bool
 
@@ -59,31 +63,34 @@ class Feed(Protocol):
     """Returns what all samples of an update are cut from, for one device.
 
     Args:
-      step: Updates made before it.
+      step: Number of updates made before this one.
     """
 
   def calls(self, first: int, steps: int) -> Iterator[Pool | Windows]:
-    """Yields what each call of `parallel.parallel_steps` is given, in turn.
+    """Yields the pool argument of each call of the compiled updates, in turn.
+
+    The calls are those of the function that `parallel.parallel_steps` returns.
 
     Args:
-      first: Updates made before.
-      steps: Updates a call.
+      first: Number of updates made before the first call.
+      steps: Number of updates per call.
     """
 
 
 def make_feed(
   splits: Splits, config: Config, found: Survey, say: Callable[[str], None]
 ) -> Feed:
-  """Chooses between both forms, as `training.stream` says.
+  """Makes a `Streamed` or a `Resident` feed, as `training.stream` says.
 
   Args:
     splits: The images of the run.
     config: The resolved configuration.
-    found: Of the training images.
-    say: Told what takes time.
+    found: Survey of the training images.
+    say: Called with a message before a slow step.
 
   Raises:
-    ConfigError: The images cannot be streamed, or cannot lie on the devices.
+    ConfigError: The images cannot be streamed, or cannot be held on the
+      devices.
   """
   if not is_streamed(config, found):
     return Resident(splits.train, config)
@@ -98,10 +105,15 @@ def make_feed(
 
 
 def is_streamed(config: Config, found: Survey) -> bool:
-  """Whether crops are streamed; all processes agree.
+  """Returns whether crops are streamed; the same in all processes.
+
+  Args:
+    config: The resolved configuration.
+    found: Survey of the training images.
 
   Raises:
-    ConfigError: Too large to be held, and streaming is ruled out.
+    ConfigError: `training.stream` is 'never', but the images have too many
+      pixels to be held on a device.
   """
   count, side = len(found.shapes), network_sizes(found.shapes, config).max(0)
   pixels = count * int(side[0]) * int(side[1])
@@ -121,16 +133,16 @@ def is_streamed(config: Config, found: Survey) -> bool:
 
 
 def device_memory() -> int:
-  """Returns the bytes of memory a local device has to itself."""
+  """Returns the bytes of memory of a local device; on a CPU, of the host."""
   stats = jax.local_devices()[0].memory_stats()
   if stats and 'bytes_limit' in stats:
     return stats['bytes_limit']
-  # The devices of a CPU share its memory, and what lies there.
+  # CPU devices share the host's memory, and also the arrays in it.
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 class Resident:
-  """All training images, on every device."""
+  """A feed that holds all training images on every device."""
 
   streamed = False
 
@@ -151,7 +163,7 @@ class Resident:
 
 
 class Streamed:
-  """Windows of training images on the disk, read by this process's samples."""
+  """A feed that reads, from disk, the windows of this process's samples."""
 
   streamed = True
 
@@ -164,7 +176,7 @@ class Streamed:
     return self.windows(step, range(self._config.training.batch_size))
 
   def calls(self, first: int, steps: int) -> Iterator[Windows]:
-    # Imported late: only runs that stream need it.
+    # Imported here, since only streaming runs need it.
     import grain
 
     run = self._config.training
@@ -172,20 +184,20 @@ class Streamed:
     reading = grain.MapDataset.range(first, run.steps).map(
       lambda step: self.windows(int(step), samples)
     )
-    # Threads: processes would need absl's flags to be parsed.
+    # Threads, since Grain's processes would need absl's flags to be parsed.
     read = reading.to_iter_dataset(grain.ReadOptions(READERS, AHEAD))
     batches = read.batch(steps, drop_remainder=True, batch_fn=_stack)
     return parallel.ahead(parallel.spread(of_call) for of_call in batches)
 
   def windows(self, step: int, samples: range) -> Windows:
-    """Reads what some samples of an update are cut from.
+    """Reads the windows that some samples of an update are cut from.
 
     Args:
-      step: Updates made before it.
-      samples: Places in the global batch.
+      step: Number of updates made before this one.
+      samples: Indices of the samples in the global batch.
 
     Returns:
-      Host arrays.
+      One window per sample, as host arrays.
     """
     drawn = self._places(step // DRAWN)
     picked = slice(samples.start, samples.stop)
@@ -195,7 +207,7 @@ class Streamed:
     for window, image, origin, beyond in zip(
       pixels, *place, reaches, strict=True
     ):
-      # What no pixel of the crop comes from stays 0.
+      # Pixels that the crop cannot reach are not read and stay 0.
       unread = self._most - beyond
       inside = slice(unread, side - unread)
       self._tiles.read(int(image), origin - beyond, window[inside, inside])
@@ -203,7 +215,7 @@ class Streamed:
     return Windows(pixels, place.image, place.origin, channels)
 
   def _draw(self, number: int) -> tuple[Place, np.ndarray]:
-    """Draws places and reaches of all samples of `DRAWN` steps, on the host."""
+    """Draws place and reach of all samples of `DRAWN` steps, on the host."""
     steps = number * DRAWN + np.arange(DRAWN, dtype=np.int32)
     with jax.default_device(jax.local_devices(backend='cpu')[0]):
       drawn = _places(
@@ -222,7 +234,7 @@ def _places(
   changes: AugmentationConfig,
   run: TrainingConfig,
 ) -> tuple[Place, jax.Array]:
-  """Returns place and reach of every sample of some steps, (T, N)."""
+  """Returns place and reach of all N samples of T steps, arrays (T, N, ...)."""
   samples = jax.numpy.arange(run.batch_size, dtype='int32')
 
   def at(step: jax.Array) -> tuple[Place, jax.Array]:
@@ -234,7 +246,7 @@ def _places(
 
 
 def _stack(of_steps: Sequence[Windows]) -> Windows:
-  """Stacks those of the steps of a call along a new first axis."""
-  if len(of_steps) == 1:  # As on CPUs: nothing is copied.
+  """Stacks the windows of the steps of one call along a new first axis."""
+  if len(of_steps) == 1:  # The case on CPUs; avoids a copy.
     return jax.tree.map(lambda x: x[None], of_steps[0])
   return jax.tree.map(lambda *x: np.stack(x), *of_steps)

@@ -1,4 +1,8 @@
-"""Signals that ask a run to end: it saves, and says how to go on."""
+"""Signals that ask a run to stop.
+
+`updates` checks for them: the run saves its state, says how to resume, and
+raises `Interrupted`.
+"""
 
 from collections.abc import Callable
 import os
@@ -7,16 +11,16 @@ import threading
 from types import FrameType
 from typing import Any
 
-# Ctrl-C, a scheduler's end of time, and its notice before (SLURM's
+# Ctrl-C, a scheduler's time limit, and its advance warning (SLURM's
 # --signal=USR1).
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupted(RuntimeError):
-  """A run was asked to end, and has saved what it had.
+  """A run was asked to stop, and has saved its state.
 
   Attributes:
-    exit_code: As shells have it: 128 and the number of the signal.
+    exit_code: The shell's convention: 128 plus the number of the signal.
   """
 
   def __init__(self, number: int, said: str = ''):
@@ -25,21 +29,21 @@ class Interrupted(RuntimeError):
 
 
 class Interrupts:
-  """Notes signals while it is entered; the second one ends the process."""
+  """A context manager that notes signals; the second one ends the process."""
 
   def __init__(self, share: Callable[[int], int] | None = None) -> None:
-    """Makes a note of no signal.
+    """Starts with no signal noted.
 
     Args:
-      share: Of several processes, returns the largest of their values: all end
-        at the same update.
+      share: With several processes, maps this process's value to the largest of
+        all processes' values, so that all stop at the same update; else None.
     """
     self._share = share
     self._noted = 0
     self._before: dict[int, Any] = {}
 
   def __enter__(self) -> 'Interrupts':
-    # Python allows handlers in the main thread alone.
+    # Python allows signal handlers to be set only in the main thread.
     if threading.current_thread() is threading.main_thread():
       self._before = {n: signal.signal(n, self._note) for n in SIGNALS}
     return self
@@ -50,13 +54,19 @@ class Interrupts:
 
   @property
   def asked(self) -> int:
-    """The number of the signal, once there was one; 0 of several processes."""
+    """Number of the signal that this process was sent; 0 if there was none.
+
+    Always 0 with several processes, which must use `agreed`.
+    """
     return 0 if self._share else self._noted
 
   def agreed(self) -> int:
-    """Returns the number of the signal that one of the processes was sent.
+    """Returns the number of the signal that any process was sent.
 
-    All must ask at the same update; 0 where there was none.
+    All processes must call this at the same update.
+
+    Returns:
+      The largest number if there were several signals; 0 if there was none.
     """
     return self._share(self._noted) if self._share else self._noted
 

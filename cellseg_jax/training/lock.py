@@ -1,4 +1,4 @@
-"""One process at a time in the folder of a run."""
+"""A file lock that lets one process at a time use the folder of a run."""
 
 from collections.abc import Iterator
 import contextlib
@@ -12,21 +12,22 @@ from cellseg_jax.inside import open_no_link
 
 
 class LockedError(RuntimeError):
-  """Another process trains in this folder."""
+  """Another process is using this folder."""
 
 
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path) -> Iterator[None]:
-  """Holds a folder; the system lets go of it when the process ends.
+  """Locks a folder while the context is entered.
 
-  On file systems without locks nothing is held.
+  The system releases the lock when the process ends. On file systems without
+  locks, nothing is locked.
 
   Args:
-    workdir: An existing folder; `.lock` in it is left behind, and means nothing
-      by itself.
+    workdir: An existing folder. The file `.lock` in it is left behind; its mere
+      presence does not mean that the folder is locked.
 
   Raises:
-    LockedError: Another process holds it; names it.
+    LockedError: Another process, named in the message, holds the lock.
   """
   path = workdir / '.lock'
   with open_no_link(path, 'a+') as file:

@@ -1,4 +1,8 @@
-"""The training run: from a config and a folder to a trained model."""
+"""Runs a training from a config and a folder to an evaluated model.
+
+`train` is the entry point. `together` reuses its parts (`prepare`, `enter`,
+`go_on`, `finish`) to train several models as one program.
+"""
 
 import contextlib
 import pathlib
@@ -31,8 +35,8 @@ from cellseg_jax.training.updates import (
 )
 from cellseg_jax.validation import validate
 
-# What faulty flags, files, labels or folders raise; their messages are for
-# people.
+# Errors caused by faulty flags, files, labels or folders. Their messages are
+# shown to the user without a traceback.
 BAD_INPUT = (
   ConfigError,
   ImageFileError,
@@ -50,25 +54,30 @@ def train(
   workdir: str | pathlib.Path,
   report: Report | None = None,
 ) -> dict[str, Any]:
-  """Trains a model, or goes on where an earlier call was stopped.
+  """Trains a model, or resumes a training that was stopped.
 
   Args:
     config: Everything the run depends on.
     workdir: Folder for config, checkpoints, metrics, evaluation and figures.
-    report: Called with the folder and each evaluated model, at the end with
-      the best one.
+    report: Called with the folder and each evaluated model; at the end, with
+      the best model.
 
   Returns:
-    What `evaluation.json` holds: the best model's figures.
+    The contents of `evaluation.json`: the evaluation of the best model. With
+    several processes, only the first returns it; the others return {}.
 
   Raises:
-    ConfigError: A field is impossible, or the folder holds another run.
+    ConfigError: A field is invalid, or the folder holds another run.
     LabelError: Training images or labels are faulty.
-    CheckpointError, FileNotFoundError: `training.init_from` cannot be used.
+    CheckpointError: No checkpoint of the run is intact, a checkpoint cannot be
+      saved, or the run named by `training.init_from` cannot be used.
+    FileNotFoundError: There is no run at `training.init_from`.
     TrainingError: Too many losses or gradients in a row were not finite.
-    Interrupted: A signal asked to end; the state is saved.
-    LockedError: Another process trains in the folder.
+    Interrupted: A signal asked the run to stop; its state is saved.
+    LockedError: Another process is using the folder.
     ProvenanceError: The folder holds a run on other files.
+    OutsideError: A folder in the run's folder is a symbolic link that leads out
+      of it.
   """
   with parallel.unanimous(BAD_INPUT):
     run = prepare(config, pathlib.Path(workdir), report)
@@ -78,7 +87,7 @@ def train(
   with contextlib.ExitStack() as stack:
     with parallel.unanimous(BAD_INPUT):
       state = enter(run, stack)
-    # The folder is the first process's alone to read.
+    # Only the first process reads the folder.
     state = parallel.from_first(state)
     go_on(run, state)
     return finish(run) if parallel.is_first() else {}
@@ -90,16 +99,20 @@ def prepare(
   report: Report | None = None,
   name: str = '',
 ) -> Run:
-  """Loads the images of a run; writes nothing.
+  """Loads the images of a run and resolves its config.
+
+  Writes nothing to the run's folder.
 
   Args:
-    config: As given.
-    workdir: Its folder.
-    report: As for `train`.
-    name: What tells it from others that are made at the same time.
+    config: The config as the user gave it, unresolved.
+    workdir: Folder of the run.
+    report: Called with the folder and each evaluated model.
+    name: Prefix of the run's messages, to tell apart runs that are trained at
+      the same time; '' for none.
 
   Raises:
-    ConfigError, LabelError: As `train`.
+    ConfigError: A field is invalid.
+    LabelError: Training images or labels are faulty.
   """
   validate(config)
   parallel.check_batch_size(config.training.batch_size)
@@ -113,14 +126,24 @@ def prepare(
 
 
 def enter(run: Run, stack: contextlib.ExitStack) -> TrainState:
-  """Opens the folder of a run; returns the state that it stands at.
+  """Opens and locks the folder of a run, and loads its last state.
 
   Args:
-    run: As `prepare` returns.
-    stack: Lets go of the folder.
+    run: The run, as `prepare` returns it.
+    stack: Closes and unlocks the folder when it is left.
+
+  Returns:
+    The state of the last checkpoint, or else the initial state.
 
   Raises:
-    As `train`.
+    ConfigError: The folder holds another run.
+    CheckpointError: No checkpoint of the run is intact, or the run named by
+      `training.init_from` cannot be used.
+    FileNotFoundError: There is no run at `training.init_from`.
+    LockedError: Another process is using the folder.
+    ProvenanceError: The folder holds a run on other files.
+    OutsideError: A folder in the run's folder is a symbolic link that leads out
+      of it.
   """
   state = start_state(run.config, make_optimizer(run.config))
   stack.enter_context(run.record)
@@ -129,11 +152,17 @@ def enter(run: Run, stack: contextlib.ExitStack) -> TrainState:
 
 
 def go_on(run: Run, state: TrainState) -> None:
-  """Makes the updates of a run that are left after a state.
+  """Makes the remaining updates of a run.
+
+  Args:
+    run: The run, whose folder `enter` has opened.
+    state: The state to continue from.
 
   Raises:
-    ConfigError: The images cannot be streamed, or cannot lie on the devices.
-    TrainingError, Interrupted: As `make_updates`.
+    ConfigError: The images cannot be streamed, or cannot be held on the
+      devices.
+    TrainingError: Too many updates in a row were skipped; the state is saved.
+    Interrupted: A signal asked the run to stop; the state is saved.
   """
   if int(state.step) == run.config.training.steps:
     return
@@ -144,7 +173,14 @@ def go_on(run: Run, state: TrainState) -> None:
 
 
 def finish(run: Run) -> dict[str, Any]:
-  """Evaluates and draws the best model; returns its evaluation."""
+  """Writes the evaluation, figures and report of the best model.
+
+  Args:
+    run: The run, all of whose updates are made.
+
+  Returns:
+    The contents of `evaluation.json`.
+  """
   run.record.wait()
   model, step = load_best(run.workdir)
   evaluation = write_results(run.workdir, model, step, run.splits)
@@ -156,11 +192,19 @@ def finish(run: Run) -> dict[str, Any]:
 def start_state(
   config: Config, optimizer: optax.GradientTransformation
 ) -> TrainState:
-  """Returns the state before the first update: drawn, or of another run.
+  """Returns the state before the first update.
+
+  Its variables are drawn at random, or are those of the best model of the run
+  at `training.init_from`.
+
+  Args:
+    config: The resolved configuration.
+    optimizer: The run's optimiser, whose state is initialised.
 
   Raises:
-    CheckpointError: The other run's network differs in shape.
-    FileNotFoundError: There is no such run.
+    CheckpointError: The other run's checkpoint cannot be read, or its network
+      differs in shape.
+    FileNotFoundError: There is no run at `training.init_from`.
   """
   folder = config.training.init_from
   if not folder:
@@ -169,7 +213,7 @@ def start_state(
 
 
 def _description(run: Run) -> str:
-  """Says what is trained on, and what is odd about it."""
+  """Returns warnings about the data set and a line about the images used."""
   splits, cells = run.splits, len(run.found.areas)
   warnings = [f'Warning: {warning}' for warning in splits.warnings]
   return '\n'.join(
@@ -184,7 +228,7 @@ def _description(run: Run) -> str:
 
 
 def _summary(workdir: pathlib.Path, evaluation: dict[str, Any]) -> str:
-  """Says what was reached, and where to look."""
+  """Returns the best model's main scores and the paths of the results."""
   validation = evaluation['validation']
   settings = ', '.join(f'{k} {v:g}' for k, v in evaluation['settings'].items())
   return (

@@ -1,4 +1,7 @@
-"""Weighted pixel losses; each returns a sum and its weight, never a mean."""
+"""The weighted pixel loss of training, as a sum and its weight, not a mean.
+
+`step.update` adds both up over the devices before it divides them.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,18 +11,20 @@ import optax
 def weighted_cross_entropy(
   logits: jax.Array, targets: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the binary cross-entropy of pixels' maps, each times its weight.
+  """Returns the weighted sum of the pixels' binary cross-entropies.
 
-  The reduction to one mean over the global batch is the caller's: means of
-  parts of a batch whose weights differ do not average to it.
+  The caller reduces the sums to one mean over the global batch: where the parts
+  of a batch differ in weight, the mean of their means is not that mean.
 
   Args:
-    logits: float32 (..., M).
-    targets: float32 (..., M), 0 to 1; the losses of the M maps are added.
-    weights: float32 (...), non-negative; a pixel of weight 0 has no effect.
+    logits: Logits of M maps, float32 (..., M).
+    targets: Targets of the maps, float32 (..., M), 0 to 1. A pixel's loss is
+      the sum over its M maps.
+    weights: Pixel weights, float32 (...), non-negative; a pixel of weight 0 has
+      no effect.
 
   Returns:
-    The weighted sum, and the sum of the weights, both float32 ().
+    The weighted sum of the losses and the sum of the weights, both float32 ().
 
   Examples:
     >>> total, weight = weighted_cross_entropy(

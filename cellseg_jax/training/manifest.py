@@ -1,4 +1,8 @@
-"""What a folder held when it was finished, to tell whether it still does."""
+"""Writes and verifies manifests: the SHA-256 of every file of a folder.
+
+They reveal whether a folder, such as a checkpoint, has changed since it was
+completed.
+"""
 
 from collections.abc import Collection
 import hashlib
@@ -11,21 +15,22 @@ NAME = 'manifest.json'
 
 
 class ManifestError(ValueError):
-  """A folder is not what it was when it was finished."""
+  """A folder differs from its manifest, or has none that can be read."""
 
 
 def write(folder: pathlib.Path, without: Collection[str] = ()) -> None:
   """Writes the SHA-256 of every file in a folder to `manifest.json` in it.
 
   Args:
-    folder: With all its files.
-    without: Names of files directly in it that will still change.
+    folder: The folder, with all its files written.
+    without: Names of files directly in the folder to leave out, since they will
+      still change.
   """
   _write(folder, _digests(folder, without))
 
 
 def complete(folder: pathlib.Path) -> None:
-  """Adds the files that the manifest lacks; the others are not read again."""
+  """Adds the files that the manifest lacks, without rereading the others."""
   known = json.loads((folder / NAME).read_text())
   _write(folder, known | _digests(folder, known))
 
@@ -34,12 +39,12 @@ def verify(folder: pathlib.Path, perhaps: Collection[str] = ()) -> None:
   """Compares a folder with its manifest.
 
   Args:
-    folder: What `write` was called with, perhaps by another name now.
-    perhaps: Names of files directly in it that the manifest may lack.
+    folder: The folder that `write` was called with, perhaps renamed since.
+    perhaps: Names of files directly in the folder that the manifest may lack.
 
   Raises:
-    ManifestError: A file is damaged, missing or new, or there is no manifest;
-      names the first such file.
+    ManifestError: A file is damaged, missing or new, and the message names the
+      first such file; or the manifest is missing or damaged.
   """
   if not (folder / NAME).is_file():
     raise ManifestError(f'{folder / NAME} is missing')
@@ -66,11 +71,13 @@ def _write(folder: pathlib.Path, digests: dict[str, str]) -> None:
 def _digests(
   folder: pathlib.Path, without: Collection[str] = ()
 ) -> dict[str, str]:
-  """Returns the SHA-256 of the other files by their paths in the folder.
+  """Returns the SHA-256 (hex) of files by their paths in the folder.
+
+  Leaves out the manifest and the files `without`.
 
   Raises:
-    ManifestError: Something there is neither file nor folder: reading a pipe
-      would never end.
+    ManifestError: An entry is neither file nor folder; reading a pipe would
+      never end.
   """
   digests = {}
   for path in sorted(folder.rglob('*')):

@@ -1,4 +1,4 @@
-"""The log of a training run."""
+"""Writes and reads `metrics.jsonl`, the log of a training run."""
 
 import json
 import pathlib
@@ -9,16 +9,16 @@ from cellseg_jax.inside import open_no_link
 
 
 class MetricsLog:
-  """`metrics.jsonl`: one JSON object a line, each with its `step`."""
+  """Appends to `metrics.jsonl`: one JSON object per line, with its `step`."""
 
   def __init__(self, path: str | pathlib.Path, step: int):
-    """Opens the log of a run that goes on after `step`.
+    """Prepares the log of a run that continues after `step`.
 
-    Lines after that step, of a run that was killed before its next
-    checkpoint, are dropped: their steps are made again.
+    Lines of later steps are dropped. They come from a run that was killed
+    before its next checkpoint, and their steps are made again.
 
     Args:
-      path: The file; created if absent.
+      path: The file; if absent, the first `write` creates it.
       step: Updates made so far.
     """
     self._path = pathlib.Path(path)
@@ -28,17 +28,22 @@ class MetricsLog:
       replace_text(self._path, text)
 
   def write(self, step: int, **values: Any) -> None:
-    """Appends one line."""
+    """Appends one line.
+
+    Args:
+      step: Updates made so far.
+      **values: Further fields of the JSON object.
+    """
     with open_no_link(self._path, 'a') as file:
       file.write(json.dumps({'step': step, **values}) + '\n')
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Reads `metrics.jsonl` up to a line that is not whole."""
+  """Reads `metrics.jsonl` up to the first incomplete line."""
   lines = []
   for text in path.read_text().splitlines():
     try:
       lines.append(json.loads(text))
     except json.JSONDecodeError:
-      break  # A kill fell in the middle of this line.
+      break  # The process was killed while it wrote this line.
   return lines

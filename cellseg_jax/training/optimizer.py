@@ -1,4 +1,4 @@
-"""RMSprop with linear warm-up and cosine annealing."""
+"""The optimiser: RMSprop with linear warm-up and cosine annealing."""
 
 import optax
 
@@ -10,12 +10,12 @@ def learning_rate_schedule(
 ) -> optax.Schedule:
   """Returns the learning rate as a function of the step.
 
-  Linear from 0 over the warm-up, then half a cosine (Loshchilov & Hutter,
-  ICLR 2017) down to `final_fraction` of the peak.
+  It rises linearly from 0 over the warm-up, then falls along half a cosine
+  (Loshchilov & Hutter, ICLR 2017) to `final_fraction` of the peak.
 
   Args:
-    config: Peak, warm-up and final share.
-    steps: Updates in all.
+    config: Peak learning rate, warm-up fraction and final fraction.
+    steps: Total number of updates.
   """
   peak = config.learning_rate
   rising = round(config.warmup_fraction * steps)
@@ -29,11 +29,14 @@ def learning_rate_schedule(
 def make_optimizer(
   config: OptimizerConfig, steps: int
 ) -> optax.GradientTransformation:
-  """Builds the optimiser: clipping, RMSprop, weight decay, learning rate.
+  """Builds the optimiser.
+
+  It chains gradient clipping, RMSprop, momentum, weight decay and the learning
+  rate schedule; clipping, momentum and weight decay only if they are on.
 
   Args:
-    config: Its constants.
-    steps: Updates in all, for the schedule.
+    config: The optimiser's constants.
+    steps: Total number of updates, for the schedule.
 
   Returns:
     An Optax gradient transformation.

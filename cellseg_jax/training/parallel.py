@@ -1,4 +1,8 @@
-"""Data parallelism: the only module that knows `pmap` and axis names."""
+"""Data parallelism over devices and processes.
+
+This is the only module that uses `pmap`, device meshes and the communication
+between processes; the rest of the training sees at most an axis name.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import contextlib
@@ -19,25 +23,29 @@ from cellseg_jax.config import ConfigError
 
 AXIS = 'devices'
 
-# Makes XLA choose GPU operations that give the same bits every time.
+# Makes XLA choose GPU operations that are reproducible bit for bit.
 DETERMINISTIC = '--xla_gpu_deterministic_ops=true'
 
-# Seconds that processes wait for each other, first in silence.
+# Seconds after which a waiting process says so, and after which it gives up.
 _SILENT, _PATIENT = 10, 300
 
-# Bytes of the longest text that processes tell each other.
+# Largest size in bytes of a text that processes exchange; the rest is cut off.
 _LONGEST = 16_384
 
 
 class Refused(ConfigError):
-  """All processes of a run end, since one of them cannot begin."""
+  """All processes of a run stop, since one of them cannot begin."""
 
 
 def check_batch_size(batch_size: int) -> int:
-  """Returns the crops a device, or says which batch sizes would do.
+  """Returns the number of crops per device.
+
+  Args:
+    batch_size: Crops in the global batch.
 
   Raises:
-    ConfigError: All devices of all processes cannot share the batch equally.
+    ConfigError: The batch cannot be divided equally among the devices of all
+      processes; the message names the nearest batch sizes that can.
   """
   devices = jax.device_count()
   if batch_size % devices:
@@ -52,10 +60,13 @@ def check_batch_size(batch_size: int) -> int:
 
 
 def check_deterministic(wanted: bool) -> None:
-  """Refuses to promise the same bits where XLA was not told to give them.
+  """Checks that XLA is set up for bit-for-bit reproducibility, if wanted.
+
+  Args:
+    wanted: The config's `training.deterministic`.
 
   Raises:
-    ConfigError: It is wanted, on a GPU, and `XLA_FLAGS` lacks the flag.
+    ConfigError: It is wanted on a GPU, but `XLA_FLAGS` lacks the flag.
   """
   told = os.environ.get('XLA_FLAGS', '').split()
   if wanted and jax.default_backend() == 'gpu' and DETERMINISTIC not in told:
@@ -71,16 +82,16 @@ def join(
   num_processes: int | None,
   process_id: int | None,
 ) -> None:
-  """Joins the processes of a run; before any other use of JAX.
+  """Connects the processes of a run; must precede any other use of JAX.
 
   Args:
-    coordinator_address: Host and port of the first process; None finds all
-      three from SLURM, Open MPI or Kubernetes.
-    num_processes: How many there are.
-    process_id: Which this is, from 0.
+    coordinator_address: Host and port of the first process. If None, JAX
+      derives all three arguments from SLURM, Open MPI or Kubernetes.
+    num_processes: Number of processes.
+    process_id: Number of this process, counted from 0.
 
   Raises:
-    ConfigError: They do not find each other.
+    ConfigError: The processes do not find each other.
   """
   waiting = threading.Timer(
     _SILENT,
@@ -100,9 +111,9 @@ def join(
       num_processes,
       process_id,
       initialization_timeout=_PATIENT,
-      # Seconds after which the others end when one is gone.
+      # Seconds after which the others stop when one has died.
       heartbeat_timeout_seconds=30,
-      # The others wait for the first, which evaluates and draws at the end.
+      # At the end the others wait while the first evaluates and draws.
       shutdown_timeout_seconds=3600,
     )
   except (RuntimeError, ValueError) as error:
@@ -113,16 +124,21 @@ def join(
     ) from error
   finally:
     waiting.cancel()
-  # On CPUs devices that meet for the first time wait 30 s for each other, not
-  # always enough where some still compile; those that have met wait longer.
+  # On CPUs, devices wait only 30 s for each other in their first collective
+  # operation, which may be too short while some still compile. Later ones wait
+  # longer, so make the first one here.
   meet = jax.pmap(lambda x: lax.psum(x, AXIS), AXIS)
   jax.block_until_ready(meet(np.zeros(jax.local_device_count())))
 
 
 def leave(code: int) -> NoReturn:
-  """Ends this process at once, where it cannot wait for the others to end.
+  """Ends this process immediately, without waiting for the others.
 
-  These wait for it in an update; when it is gone they end as well.
+  The others are blocked in an update that waits for this process; they end as
+  well once it is gone.
+
+  Args:
+    code: Exit code.
   """
   sys.stdout.flush()
   sys.stderr.flush()
@@ -130,20 +146,23 @@ def leave(code: int) -> NoReturn:
 
 
 def is_first() -> bool:
-  """Whether this process is the one that writes."""
+  """Returns whether this process is process 0, the only one that writes."""
   return jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def unanimous(refusals: tuple[type[Exception], ...]) -> Iterator[None]:
-  """Lets all processes go on, or none: where one raises, all raise `Refused`.
+  """Lets either all processes continue after the body, or none.
+
+  If the body raises in one process, the others raise `Refused`. With a single
+  process, exceptions pass unchanged.
 
   Args:
-    refusals: Errors of bad input, which this process raises as `Refused`, too;
-      others are faults of the program and stay what they are.
+    refusals: Exceptions that report bad input. The process that raises one also
+      raises it as `Refused`; other exceptions are bugs and pass unchanged.
 
   Raises:
-    Refused: A process raised an error.
+    Refused: The body raised an exception in some process.
   """
   if jax.process_count() == 1:
     yield
@@ -162,14 +181,14 @@ def unanimous(refusals: tuple[type[Exception], ...]) -> Iterator[None]:
 
 
 def check_same(values: Mapping[str, Any]) -> None:
-  """Refuses processes that would not compute the same.
+  """Checks that all processes would compute the same.
 
   Args:
-    values: What must be equal in all of them, by name.
+    values: Values, by name, that must be equal in all processes.
 
   Raises:
-    Refused: Names the first process that differs from process 0, and in what;
-      in all of them.
+    Refused: A process differs from process 0. Raised in all processes; names
+      the first such process and the values that differ.
   """
   if jax.process_count() == 1:
     return
@@ -188,7 +207,7 @@ def check_same(values: Mapping[str, Any]) -> None:
 
 
 def _from_all(text: str) -> list[str]:
-  """Returns the texts of all processes, which must all call this."""
+  """Returns the texts of all processes in order; all must call this."""
   encoded = text.encode()[:_LONGEST]
   padded = np.frombuffer(encoded.ljust(_LONGEST, b'\0'), np.uint8)
   return [
@@ -198,14 +217,24 @@ def _from_all(text: str) -> list[str]:
 
 
 def from_first(tree: Any) -> Any:
-  """Returns the first process's arrays, on the host of every process."""
+  """Returns the first process's pytree of arrays in every process.
+
+  With several processes, as host arrays; with one, unchanged.
+  """
   if jax.process_count() == 1:
     return tree
   return multihost_utils.broadcast_one_to_all(tree)
 
 
 def largest_of_all() -> Callable[[int], int] | None:
-  """Returns what tells the largest of all processes' values; None if alone."""
+  """Returns a function that finds the largest value over all processes.
+
+  All processes must call that function together.
+
+  Returns:
+    A function from this process's int to the largest; None if there is only one
+    process.
+  """
   if jax.process_count() == 1:
     return None
   return lambda value: int(
@@ -214,10 +243,10 @@ def largest_of_all() -> Callable[[int], int] | None:
 
 
 def replicate(tree: Any) -> Any:
-  """Copies a pytree to all local devices, to be passed unsplit.
+  """Copies a whole pytree to every local device.
 
-  With several processes a plain array that is passed unsplit and donated fails
-  on the first call; an array placed so does not.
+  With several processes, a plain array that is donated to `pmap` without being
+  split fails on the first call; an array replicated like this does not.
   """
   mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
@@ -228,7 +257,11 @@ def data_parallel(
 ) -> Callable[..., Any]:
   """Maps (state, pool, device) -> (state, losses) over all devices.
 
-  A pool that is streamed is another for each of them.
+  Args:
+    steps: The function to map; its state is donated, and its results must be
+      equal on all devices.
+    streamed: Whether the pool differs between devices, which are then its
+      second axis.
   """
   return jax.pmap(
     steps,
@@ -240,20 +273,21 @@ def data_parallel(
 
 
 def local_samples(batch_size: int) -> range:
-  """Returns the places in the global batch that this process computes."""
+  """Returns the indices in the global batch of this process's samples."""
   here = check_batch_size(batch_size) * jax.local_device_count()
   first = jax.process_index() * here
   return range(first, first + here)
 
 
 def spread(tree: Any) -> Any:
-  """Copies what each local device needs of a call to it.
+  """Distributes the samples of one call over the local devices.
 
   Args:
-    tree: Host arrays (steps, samples, ...), of `local_samples`.
+    tree: Host arrays (steps, samples, ...), of the samples that `local_samples`
+      returns.
 
   Returns:
-    Arrays (steps, devices, samples of each, ...).
+    Arrays (steps, devices, samples per device, ...), split over the devices.
   """
   local = jax.local_device_count()
   mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
@@ -264,7 +298,7 @@ def spread(tree: Any) -> Any:
 
 
 def ahead(items: Iterable[Any]) -> Iterator[Any]:
-  """Yields items, each when the next one has been asked for."""
+  """Yields items, fetching the next item before yielding the current one."""
   items = iter(items)
   current = next(items, None)
   while current is not None:
@@ -278,20 +312,20 @@ def parallel_steps(
   steps_per_call: int,
   streamed: bool = False,
 ) -> Callable[..., tuple[Any, jax.Array]]:
-  """Runs a training step on all devices, one or several steps a call.
+  """Compiles a training step for all devices, one or several steps per call.
 
   Args:
-    step: (state, pool, device, *, axis_name) -> (state, loss); pure.
-    steps_per_call: Steps in one compiled call. One step is not wrapped in a
-      loop: XLA runs convolutions in loops 10 times slower on CPUs.
-    streamed: Whether every step of every device has a pool of its own.
+    step: Pure function (state, pool, device, *, axis_name) -> (state, loss).
+    steps_per_call: Steps in one compiled call. A single step is not wrapped in
+      a loop, since XLA runs convolutions in loops 10 times slower on CPUs.
+    streamed: Whether every step on every device has a pool of its own.
 
   Returns:
-    (state, pool) -> (state, losses), losses float32 (steps_per_call,). The
-    state is as `replicate` returns, the pool too, or as `spread` returns if
-    streamed; the state is donated.
+    A function (state, pool) -> (state, losses) with one loss per step, float32
+    (steps_per_call,). The state must be placed by `replicate` and is donated.
+    The pool must be placed by `replicate`, or by `spread` if it is streamed.
   """
-  # Nothing is added up over one device: XLA would copy it all the same.
+  # With one device there is nothing to sum, but XLA would still make a copy.
   axis_name = AXIS if jax.device_count() > 1 else None
   step = functools.partial(step, axis_name=axis_name)
 

@@ -1,4 +1,8 @@
-"""Where training crops are cut: drawn from their keys, without a pixel read."""
+"""Draws where training crops are cut, from their random keys.
+
+No pixels are needed, so that streaming can draw the places on the host before
+it reads the images.
+"""
 
 from typing import NamedTuple
 
@@ -10,17 +14,17 @@ from cellseg_jax.datasets.pool import Layout
 
 
 class CropKeys(NamedTuple):
-  """A key for each random choice of a crop; JAX random keys (...).
+  """JAX random keys (...), one for each random choice of a crop.
 
   Attributes:
-    image: Which image it is cut from.
-    cell: Whether it is centred on a cell, and on which.
-    origin: Where it is cut, if not around a cell.
-    flip: Along which axes it is mirrored.
-    angle: By how much it is turned.
-    scale: By how much it is magnified.
-    elastic: How it is deformed.
-    intensity: How its intensities change.
+    image: Which image the crop is cut from.
+    cell: Whether the crop is centred on a cell, and on which one.
+    origin: Where the crop is cut, if it is not centred on a cell.
+    flip: Along which axes the crop is mirrored.
+    angle: By which angle the crop is rotated.
+    scale: By which factor the crop is magnified.
+    elastic: How the crop is deformed.
+    intensity: How the intensities are changed.
   """
 
   image: jax.Array
@@ -34,7 +38,7 @@ class CropKeys(NamedTuple):
 
 
 def crop_keys(keys: jax.Array) -> CropKeys:
-  """Splits the keys of crops, (N,), into `CropKeys` of N."""
+  """Splits N keys, one per crop, into `CropKeys` of shape (N,)."""
   return jax.vmap(_split)(keys)
 
 
@@ -45,11 +49,12 @@ def _split(key: jax.Array) -> CropKeys:
 
 
 class Place(NamedTuple):
-  """Where crops are cut.
+  """The places that crops are cut from.
 
   Attributes:
-    image: int32 (...), place of the image in the set.
-    origin: int32 (..., 2), row and column in it of the crop's first pixel.
+    image: Index of the image among the training images, int32 (...).
+    origin: Row and column of the crop's first pixel in that image, int32
+      (..., 2).
   """
 
   image: jax.Array
@@ -61,21 +66,22 @@ def choose(
 ) -> Place:
   """Draws an image and a place in it for every crop.
 
-  Whole numbers and comparisons alone: the same on every device.
+  Only exact operations (integer arithmetic and comparisons) are used, so the
+  places are the same on every kind of device.
 
   Args:
-    keys: Those of N crops.
-    layout: The training images.
-    config: Which changes, and how strong.
+    keys: Keys of N crops.
+    layout: Layout of the training images.
+    config: Which augmentations to apply; `roll` and `centred` are used.
     size: Side of the crops in pixels.
 
   Returns:
-    A `Place` of N. A rolled crop may start anywhere in its image; otherwise it
-    starts where it fits.
+    A `Place` of N crops. With `roll`, a crop may start anywhere in its image;
+    otherwise only where it fits into the image.
   """
 
   def one(own: CropKeys) -> Place:
-    drawn = 1 - jax.random.uniform(own.image)  # Above 0, at most 1.
+    drawn = 1 - jax.random.uniform(own.image)  # In (0, 1].
     index = jnp.searchsorted(layout.bounds, drawn)
     middle = None
     if config.centred:
@@ -96,10 +102,17 @@ def choose(
 def _choose_cell(
   key: jax.Array, index: jax.Array, layout: Layout, config: AugmentationConfig
 ) -> tuple[jax.Array, jax.Array]:
-  """Draws a cell to centre the crop on, or leaves the image as drawn.
+  """Draws a cell to centre the crop on, or none.
+
+  Args:
+    key: A JAX random key.
+    index: The image drawn for crops that are not centred on a cell, int32 ().
+    layout: Layout of the training images.
+    config: Gives the probability `centred`.
 
   Returns:
-    The image, int32 (), and row and column, int32 (2,); -1 for no cell.
+    Index of the image, int32 (), and row and column of the cell, int32 (2,); -1
+    and -1 if the crop is not centred on a cell.
   """
   chance_key, cell_key = jax.random.split(key)
   count = (layout.cells[:, 0] >= 0).sum()

@@ -1,4 +1,8 @@
-"""What a run was made with and from, and what of that has changed since."""
+"""Records which software, devices and files a run used.
+
+A run that resumes is checked against its config and files, and warned if the
+software or the devices have changed.
+"""
 
 from collections.abc import Mapping
 import json
@@ -27,22 +31,22 @@ PACKAGES = (
   'numpy',
 )
 
-# Where `.git` lies if this code is run from a checkout.
+# Holds `.git` if this code is run from a checkout.
 CHECKOUT = pathlib.Path(__file__).parents[2]
 
-# Changed files that a message names.
+# Maximum number of changed files that a message names.
 _SHOWN = 5
 
 
 class ProvenanceError(ValueError):
-  """A run cannot go on as what it was: its files have changed."""
+  """A run cannot be resumed: files have changed, or its record is damaged."""
 
 
 def environment() -> dict[str, Any]:
-  """Returns what the bits of a run depend on beside its config and files."""
+  """Returns what a run's exact results depend on besides config and files."""
   return {
     'python': platform.python_version(),
-    # A checkout need not be installed.
+    # This package need not be installed if it is run from a checkout.
     **{name: version(name) or None for name in PACKAGES},
     'device_kind': jax.devices()[0].device_kind,
     'device_count': jax.device_count(),
@@ -54,21 +58,26 @@ def environment() -> dict[str, Any]:
 
 
 def cpu_threads() -> int:
-  """Returns the threads that XLA computes with on the CPU.
+  """Returns the number of threads that XLA computes with on the CPU.
 
-  `NPROC`, where it is set, else the cores that this process may run on.
+  It is the environment variable `NPROC` if that is set to a number, or else the
+  number of cores that this process may run on.
   """
   told = os.environ.get('NPROC', '')
   return int(told) if told.isdecimal() else cores()
 
 
 def commit(root: pathlib.Path = CHECKOUT) -> str | None:
-  """Returns the commit of a checkout, by default of the one that is run.
+  """Returns the commit of a checkout, by default of this code's own.
 
-  It ends in `-dirty` where tracked files were changed; None where there is no
-  checkout or no git.
+  Args:
+    root: Folder of the checkout.
+
+  Returns:
+    The hash, with `-dirty` appended if tracked files were changed; None if
+    there is no checkout or no git.
   """
-  if not (root / '.git').exists():  # Else git would look further up.
+  if not (root / '.git').exists():  # Or git would search the parent folders.
     return None
   describe = ('describe', '--always', '--abbrev=40', '--exclude=*', '--dirty')
   try:
@@ -85,10 +94,15 @@ def commit(root: pathlib.Path = CHECKOUT) -> str | None:
 
 
 def check_config(workdir: pathlib.Path, config: Config) -> None:
-  """Refuses a folder that holds a run of another config.
+  """Checks that a folder holds no run, or a run of the given config.
+
+  Args:
+    workdir: Folder of the run.
+    config: The resolved configuration.
 
   Raises:
-    ConfigError: Names the fields that differ.
+    ConfigError: The folder holds a run of another config; the message names the
+      fields that differ.
   """
   path = workdir / 'config.json'
   if not path.exists():
@@ -107,14 +121,15 @@ def check_config(workdir: pathlib.Path, config: Config) -> None:
 
 
 def check_files(workdir: pathlib.Path, files: Mapping[str, str]) -> None:
-  """Refuses to go on from other files than a run began with.
+  """Checks that the files of a run are those that it began with.
 
   Args:
-    workdir: The run's folder; nothing is compared where it has not begun.
+    workdir: Folder of the run; if no run has begun there, nothing is compared.
     files: Digest of every file by its name.
 
   Raises:
-    ProvenanceError: Names the files that are changed, missing or new.
+    ProvenanceError: Files are changed, missing or new, and the message names
+      them; or `provenance.json` is damaged.
   """
   found = _read(workdir)
   if found is None:
@@ -140,15 +155,15 @@ def check_files(workdir: pathlib.Path, files: Mapping[str, str]) -> None:
 def note_start(
   workdir: pathlib.Path, files: Mapping[str, str], step: int
 ) -> str:
-  """Adds a start to `provenance.json`, which the first one makes.
+  """Appends a start of a run to `provenance.json`, created by the first start.
 
   Args:
-    workdir: The run's folder.
-    files: Digest of every file by its name.
+    workdir: Folder of the run.
+    files: Digest of every file by its name; stored by the first start only.
     step: Updates made before this start.
 
   Returns:
-    What differs from the start before, in one line; empty if nothing does.
+    One line on what differs from the previous start; '' if nothing does.
   """
   now = environment()
   found = _read(workdir) or {'files': dict(files), 'starts': []}

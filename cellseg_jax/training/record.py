@@ -1,7 +1,7 @@
-"""What a run leaves while it trains: checkpoints, metrics, a bar.
+"""Records a run while it trains: checkpoints, metrics, progress bar, reports.
 
-Of several processes the first alone keeps a record; the others compute the same
-and write nothing.
+With several processes, only the first keeps a `Record`; the others compute the
+same but write nothing (`NoRecord`).
 """
 
 from collections.abc import Callable, Mapping
@@ -26,12 +26,12 @@ from cellseg_jax.training.step import TrainState
 
 _FOLDERS = ('checkpoints', 'events', 'figures', 'report')
 
-# Makes something to look at of a run's folder and its newest model.
+# Called with a run's folder and its newest evaluated model; makes a report.
 Report = Callable[[pathlib.Path, Evaluated], object]
 
 
 class Record:
-  """The folder of a run, held by this process; use as a context manager."""
+  """Writes to the folder of a run and locks it; use as a context manager."""
 
   def __init__(
     self,
@@ -41,14 +41,16 @@ class Record:
     report: Report | None = None,
     name: str = '',
   ):
-    """Names the folder; nothing is written before it is entered.
+    """Stores the arguments; nothing is written before the context is entered.
 
     Args:
-      workdir: The folder.
-      config: The run's configuration.
-      files: Digest of every file that its images come from.
-      report: Called with every evaluated model; its faults do not stop a run.
-      name: What tells this run from others that are made at the same time.
+      workdir: Folder of the run.
+      config: The run's resolved configuration.
+      files: Digest, by name, of every file that the run's images come from.
+      report: Called with the folder and every evaluated model; exceptions that
+        it raises do not stop the run.
+      name: Prefix of the run's messages, to tell apart runs that are trained at
+        the same time; '' for none.
     """
     self._workdir, self._config, self._report = workdir, config, report
     self._files = files
@@ -61,19 +63,19 @@ class Record:
     self._compiled = False  # Whether updates were made by this process.
 
   def __enter__(self) -> 'Record':
-    """Makes the folder and opens it.
+    """Creates the folder if absent, locks it and opens its checkpoints.
 
     Raises:
-      ConfigError: It holds a run of another config.
-      LockedError: Another process is at work there.
-      ProvenanceError: It holds a run on other files.
-      CheckpointError: No checkpoint is left that can be trusted.
-      OutsideError: A folder in it is a link that leads out of it: files would
-        be written there, and old checkpoints deleted.
+      ConfigError: The folder holds a run of another config.
+      LockedError: Another process is using the folder.
+      ProvenanceError: The folder holds a run on other files.
+      CheckpointError: There are checkpoints, but none is intact.
+      OutsideError: A folder in it is a symbolic link that leads out of it; the
+        run would write files, and delete old checkpoints, elsewhere.
     """
     provenance.check_config(self._workdir, self._config)
     with contextlib.ExitStack() as stack:
-      # Only now: a run that is refused leaves no folder behind.
+      # Not before the config is checked: a refused run leaves no folder behind.
       self._workdir.mkdir(parents=True, exist_ok=True)
       stack.enter_context(locked(self._workdir))
       for name in _FOLDERS:
@@ -92,11 +94,11 @@ class Record:
     return self
 
   def __exit__(self, *exception: Any) -> None:
-    """Waits for the save in progress and lets go of the folder."""
+    """Waits for the save in progress and unlocks the folder."""
     self._stack.__exit__(*exception)
 
   def say(self, text: str) -> None:
-    """Prints a line."""
+    """Prints a line, above the progress bar if there is one."""
     if self._name:
       text = f'{self._name}: {text}'
     if self._bar is None:
@@ -105,7 +107,14 @@ class Record:
       self._bar.write(text)
 
   def last_state(self, like: TrainState) -> TrainState:
-    """Returns the last checkpoint's state, or `like` where there is none."""
+    """Returns the last checkpoint's state, or `like` if there is none.
+
+    Args:
+      like: The initial state, which has the structure of any state of the run.
+
+    Raises:
+      CheckpointError: The checkpoint cannot be read or does not fit `like`.
+    """
     last, steps = self._checkpoints.latest_step(), self._config.training.steps
     if last is None:
       return like
@@ -119,7 +128,11 @@ class Record:
     return self._checkpoints.restore(last, like)
 
   def begin(self, state: TrainState) -> None:
-    """Notes a start, opens log and bar of the updates that follow a state."""
+    """Records a start of the run; opens logs and progress bar.
+
+    Args:
+      state: The state that the updates continue from.
+    """
     first = int(state.step)
     changed = provenance.note_start(self._workdir, self._files, first)
     if changed:
@@ -142,13 +155,14 @@ class Record:
   def updates(
     self, step: int, skipped: int, loss: float | None, images_per_second: float
   ) -> None:
-    """Logs the updates since the last ones.
+    """Logs the updates made since the previous call.
 
     Args:
-      step: Updates made.
-      skipped: How many of these were skipped.
-      loss: Mean of the finite ones, if any.
-      images_per_second: How fast.
+      step: Total number of updates made.
+      skipped: How many of all these updates were skipped.
+      loss: Mean of the finite losses since the previous call; None if no loss
+        was finite.
+      images_per_second: Training speed, in crops per second.
     """
     rate = float(self._schedule(step - 1))
     values = {
@@ -176,7 +190,14 @@ class Record:
       )
 
   def evaluated(self, state: TrainState, evaluated: Evaluated) -> None:
-    """Logs, saves and shows a state with what it was found to be worth."""
+    """Logs and saves an evaluated state, and makes its report.
+
+    `evaluation.json` is replaced if the state is the best so far.
+
+    Args:
+      state: The training state.
+      evaluated: The model of that state, with its evaluation.
+    """
     step, evaluation = int(state.step), evaluated.evaluation
     values = {
       split: scalars(evaluation[split]) for split in ('validation', 'training')
@@ -192,23 +213,27 @@ class Record:
     self._events.pictures(step, evaluated.looks[:SHOWN])
     if step < self._config.training.steps:
       self.show(evaluated)
-    else:  # What is said from now on, the best model's page included, follows.
+    else:  # `finish` makes the best model's report, and prints after the bar.
       self._bar.close()
 
   def show(self, evaluated: Evaluated) -> None:
-    """Makes the report of a model; a fault is told and not raised."""
+    """Makes the report of a model; a failure is printed, not raised.
+
+    Args:
+      evaluated: The model, with its evaluation.
+    """
     if self._report is None:
       return
     try:
       self._report(self._workdir, evaluated)
-    except Exception as error:  # Whatever it is, the run is worth more.
+    except Exception as error:  # No failure of a report may stop the run.
       self.say(
         f'Warning: no report was written ({type(error).__name__}: {error}); '
         f'`cellseg report {self._workdir}` tries again'
       )
 
   def save(self, state: TrainState) -> None:
-    """Starts to save a state."""
+    """Starts to save a state that was not evaluated."""
     self._checkpoints.save(state)
 
   def wait(self) -> None:
@@ -217,7 +242,7 @@ class Record:
 
 
 class NoRecord(Record):
-  """What the other processes have: nothing is printed or written."""
+  """The record of all processes but the first; prints and writes nothing."""
 
   def __enter__(self) -> 'NoRecord':
     return self

@@ -1,4 +1,7 @@
-"""One update of a run, computed again and shown."""
+"""Recomputes one update of a run and shows what it was made from.
+
+This is the implementation of the training command's `--replay_step`.
+"""
 
 import functools
 import pathlib
@@ -25,18 +28,22 @@ from cellseg_jax.validation import validate
 def replay(config: Config, workdir: str | pathlib.Path, step: int) -> None:
   """Prints losses and gradient norms of an update, and draws its crops.
 
-  The state before it is that of the checkpoint before it, with the updates
-  between made again on one device; nothing of the run is changed but
-  `figures/replay_STEP.png`.
+  Starts from the last checkpoint before the update, or else from the initial
+  state, and repeats the updates in between on one device. In the run's folder,
+  only `figures/replay_STEP.png` is written.
 
   Args:
-    config: The run's.
-    workdir: Its folder.
+    config: The run's config.
+    workdir: Folder of the run.
     step: The update, counted from 1.
 
   Raises:
     ConfigError: There is no such update, or the folder holds another run.
-    ProvenanceError, CheckpointError, LabelError, OSError: As `train`.
+    ProvenanceError: The folder holds a run on other files.
+    CheckpointError: A checkpoint is damaged.
+    LabelError: Training images or labels are faulty.
+    OutsideError: `figures` is a symbolic link that leads out of the folder.
+    OSError: A file cannot be read or written.
   """
   validate(config)
   workdir = pathlib.Path(workdir)
@@ -72,7 +79,7 @@ def _line(figures_of: Figures) -> str:
 def _state_before(
   step: int, workdir: pathlib.Path, config: Config, feed: Feed
 ) -> TrainState:
-  """Returns the state that an update begins with."""
+  """Returns the state before an update, as host arrays."""
   optimizer = optimizer_lib.make_optimizer(
     config.optimizer, config.training.steps
   )

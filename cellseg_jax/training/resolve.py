@@ -1,4 +1,8 @@
-"""What a config leaves to be derived from the training labels."""
+"""Derives the config fields that depend on the training labels.
+
+Training resolves its config right after it has loaded the images; the resolved
+config is what a run's folder keeps.
+"""
 
 import math
 
@@ -7,25 +11,27 @@ import numpy as np
 from cellseg_jax.config import Config
 from cellseg_jax.serialization import replace
 
-# Cells of a few pixels are not magnified further: the memory needed grows with
-# the square, and the network sees strides from 2 up.
+# Largest magnification of images. Cells of a few pixels are not magnified
+# further, since memory grows with the square of the factor and the network's
+# feature maps start at stride 2.
 MOST = 4.0
 
 
 def resolve(
   config: Config, areas: np.ndarray, pixel_size: float = 0.0
 ) -> Config:
-  """Sets the fields that follow from the cells.
+  """Sets the config fields that follow from the labelled cells.
 
   Args:
-    config: As given.
-    areas: Pixels of every training cell, int (K,); at least one.
-    pixel_size: Side of their pixels in um, as their files say; 0 if unknown.
+    config: The config as the user gave it.
+    areas: Area of every training cell in pixels, int (K,); at least one cell.
+    pixel_size: Side of a training image's pixel in um, as its file states; 0 if
+      unknown.
 
   Returns:
-    The config with `data.resample` for the wanted `data.cell_diameter`, with
-    `data.diameter` and `data.pixel_size` where they are 0, and with
-    `decoding.min_area` and `decoding.rim` where they are -1.
+    The config with `data.resample` set to reach `data.cell_diameter` if that is
+    not 0, with `data.diameter` and `data.pixel_size` set if they are 0, and
+    with `decoding.min_area` and `decoding.rim` set if they are -1.
   """
   data, decoding = {}, {}
   diameter = math.sqrt(4 * np.median(areas) / math.pi)

@@ -1,4 +1,8 @@
-"""What a finished run leaves behind: its evaluation and its figures."""
+"""Evaluates a run's models, and writes the evaluation and the figures.
+
+`updates` evaluates models during a run; `loop.finish` writes the results of the
+best one.
+"""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -24,20 +28,21 @@ from cellseg_jax.inference.predict import Model
 from cellseg_jax.inside import inside
 from cellseg_jax.training.step import draw
 
-# Validation images drawn; more would take longer than anyone looks.
+# Maximum number of validation images in the figures; more take time to draw and
+# are hardly looked at.
 MOST_DRAWN = 4
-# Training images looked at: beside the validation images they only tell how
-# well the set is learned by heart.
+# Maximum number of training images that are evaluated; beside the validation
+# scores, theirs only show how far the network has memorised the images.
 MOST_ASSESSED = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluated:
-  """A model, and what it was found to be worth.
+  """A model with its evaluation.
 
   Attributes:
-    model: After some updates.
-    evaluation: As `evaluate_step` returns.
+    model: The model after some updates.
+    evaluation: The evaluation, as `evaluate_step` returns it.
     splits: The images of the run.
   """
 
@@ -47,7 +52,7 @@ class Evaluated:
 
   @functools.cached_property
   def looks(self) -> list[Look]:
-    """What the model makes of validation images; of some, if they are many."""
+    """Validation images as the model segments them; a sample if many."""
     return [
       look(self.model, image, self.evaluation['settings'])
       for image in chosen(self.splits.validation)
@@ -59,14 +64,16 @@ def write_results(
 ) -> dict[str, Any]:
   """Writes `evaluation.json`, `decoding.csv` and `figures/` of a model.
 
+  An `evaluation.json` of the same step is not computed again.
+
   Args:
-    workdir: The run's folder.
+    workdir: Folder of the run.
     model: The best model of the run.
-    step: The update it was saved after.
+    step: The update that the model was saved after.
     splits: The images of the run.
 
   Returns:
-    What `evaluation.json` holds.
+    The contents of `evaluation.json`.
   """
   path = workdir / 'evaluation.json'
   evaluation = read_evaluation(path)
@@ -74,7 +81,7 @@ def write_results(
     evaluation = evaluate_step(model, step, splits)
     write_evaluation(path, evaluation)
   write_trials(workdir / 'decoding.csv', evaluation['trials'])
-  # In what others send, figures/ may be a link.
+  # In a folder received from others, figures/ may be a symbolic link.
   folder = inside(workdir, 'figures/training_image.png').parent
   write_figures(folder, model, evaluation, splits)
   return evaluation
@@ -83,7 +90,12 @@ def write_results(
 def write_trials(
   path: pathlib.Path, trials: Sequence[Mapping[str, float]]
 ) -> None:
-  """Writes the decoder settings that were tried, a row each, the best first."""
+  """Writes a CSV of the decoder settings tried, one per row, best first.
+
+  Args:
+    path: CSV to write.
+    trials: Settings and scores of each trial, by column; `mean_f1` ranks them.
+  """
   rows = sorted(trials, key=lambda trial: -trial['mean_f1'])
   lines = [','.join(rows[0])]
   lines += [','.join(f'{value:.6g}' for value in row.values()) for row in rows]
@@ -91,12 +103,16 @@ def write_trials(
 
 
 def evaluate_step(model: Model, step: int, splits: Splits) -> dict[str, Any]:
-  """Returns what `evaluation.json` holds for a model.
+  """Evaluates a model on all validation images and some training images.
 
   Args:
     model: The model after `step` updates.
     step: Updates made.
     splits: The images of the run.
+
+  Returns:
+    The contents of `evaluation.json`: `step`, `validation_source`, and what
+    `evaluation.assess.assess` returns.
   """
   every = -(-len(splits.train) // MOST_ASSESSED)
   return {
@@ -107,12 +123,12 @@ def evaluate_step(model: Model, step: int, splits: Splits) -> dict[str, Any]:
 
 
 def read_evaluation(path: pathlib.Path) -> dict[str, Any]:
-  """Reads `evaluation.json`; empty where there is none."""
+  """Reads `evaluation.json`; returns {} if the file does not exist."""
   return json.loads(path.read_text()) if path.exists() else {}
 
 
 def write_evaluation(path: pathlib.Path, evaluation: Mapping[str, Any]) -> None:
-  """Writes `evaluation.json` whole or not at all."""
+  """Writes `evaluation.json` atomically."""
   replace_json(path, evaluation)
 
 
@@ -122,12 +138,15 @@ def write_figures(
   evaluation: dict[str, Any],
   splits: Splits,
 ) -> None:
-  """Draws the case study's figures from this run.
+  """Draws the case study's figures for a run.
+
+  They show the first training image, an augmented crop of it, and predictions
+  and segmentations of the first validation images.
 
   Args:
-    folder: Where the PNG files go.
+    folder: Folder for the PNG files; created if absent.
     model: The best model of the run.
-    evaluation: As `evaluate_step` returns.
+    evaluation: Its evaluation, as `evaluate_step` returns it.
     splits: The images of the run.
   """
   folder.mkdir(exist_ok=True)
@@ -153,7 +172,7 @@ def write_figures(
 def _draw_augmentation(
   path: pathlib.Path, labelled: LabelledImage, config: Config
 ) -> None:
-  """Draws a training image beside a crop of it, as training sees it."""
+  """Draws a training image beside an augmented crop of it."""
   pool = build_pool([labelled], config)
   first = jax.jit(draw, static_argnums=3)(0, np.arange(8), pool, config)
   batch = jax.device_get(first)

@@ -1,4 +1,7 @@
-"""A tiny network that learns and segments: does this machine compute right?"""
+"""Self-test: trains a tiny network to check that this machine computes right.
+
+`cellseg doctor` runs it.
+"""
 
 import contextlib
 import functools
@@ -19,22 +22,23 @@ from cellseg_jax.training.optimizer import make_optimizer
 from cellseg_jax.training.step import init_state, train_step, variables_to_use
 
 STEPS = 40
-# What bright discs on dark ground are learnt to in these steps, with a margin.
+# ROC AUC that the steps reach on bright discs, less a safety margin.
 LEAST_AUC = 0.9
 
 
 class SelfTestError(RuntimeError):
-  """What was computed cannot be right."""
+  """The self-test's results cannot be right."""
 
 
 class Result(NamedTuple):
-  """Of a self-test.
+  """The results of a self-test.
 
   Attributes:
-    first, last: Losses of the first and of the last update.
-    auc: Area under the pixelwise ROC on the image that was learnt.
-    cells: Cells found in it.
-    seconds: In all, compiling included.
+    first: Loss of the first update.
+    last: Loss of the last update.
+    auc: Area under the pixelwise ROC curve on the training image.
+    cells: Number of cells found in that image.
+    seconds: Total time, compilation included.
   """
 
   first: float
@@ -45,10 +49,10 @@ class Result(NamedTuple):
 
 
 def self_test() -> Result:
-  """Trains on an image of discs, on one device, and segments it.
+  """Trains on a simulated image of discs, on one device, and segments it.
 
   Raises:
-    SelfTestError: The loss is not finite or the discs were not learnt.
+    SelfTestError: The loss is not finite, or the discs were not learnt.
   """
   start = time.monotonic()
   image = _discs()
@@ -90,7 +94,10 @@ def self_test() -> Result:
 
 
 def _quick_compiling() -> dict[str, Any]:
-  """Options with which CPU programs compile three times as fast, if known."""
+  """Returns options that make CPU compilation three times as fast.
+
+  Options that the installed XLA does not know are left out.
+  """
   if jax.default_backend() != 'cpu':
     return {}
   options = {}
@@ -105,7 +112,7 @@ def _quick_compiling() -> dict[str, Any]:
 
 
 def _discs() -> LabelledImage:
-  """Nine bright discs on dark ground, with noise."""
+  """Returns an image of nine bright discs on dark ground, with noise."""
   y, x = np.mgrid[:96, :96]
   labels = np.zeros(y.shape, np.int32)
   for value, (row, column) in enumerate(np.ndindex(3, 3), start=1):

@@ -1,4 +1,8 @@
-"""One training update: pure, and ignorant of devices but for an axis name."""
+"""One training update, as pure functions of a `TrainState` and a batch.
+
+The only trace of devices here is the axis name to sum over; `parallel` compiles
+the update for all of them.
+"""
 
 import dataclasses
 from typing import Any
@@ -18,17 +22,18 @@ from cellseg_jax.training.losses import weighted_cross_entropy
 
 @struct.dataclass
 class TrainState:
-  """All that an update changes.
+  """Everything that an update changes.
 
   Attributes:
-    step: int32 (), updates made.
+    step: Number of updates made, skipped ones included, int32 ().
     params: The network's parameters.
-    batch_stats: Its running batch statistics; empty without batch
+    batch_stats: The network's running batch statistics; empty without batch
       normalisation.
     opt_state: The optimiser's state.
-    skipped: int32 (), updates that were not made since their loss or gradient
-      was not finite.
-    skipped_in_a_row: int32 (), how many of the last updates these were.
+    skipped: Number of updates that were skipped because their loss or gradient
+      was not finite, int32 ().
+    skipped_in_a_row: How many of the most recent updates were skipped without
+      a successful one in between, int32 ().
     average: Running average of the variables; empty unless the optimiser's
       config asks for it.
   """
@@ -57,8 +62,14 @@ def state_from(
   config: Config,
   optimizer: optax.GradientTransformation,
 ) -> TrainState:
-  """Returns the state before the first update of given variables."""
-  # Arrays of their own: a buffer that is donated must not be there twice.
+  """Returns the state before the first update, with the given variables.
+
+  Args:
+    variables: The network's variables.
+    config: Says whether a running average is kept.
+    optimizer: The optimiser, whose state is initialised.
+  """
+  # Separate arrays, since a donated buffer must not occur twice.
   step, skipped, in_a_row = (jax.numpy.zeros((), 'int32') for _ in range(3))
   return TrainState(
     step=step,
@@ -74,7 +85,7 @@ def state_from(
 
 
 def variables_of(state: TrainState) -> fcn.Variables:
-  """Returns the variables that training changes, as `fcn.init` does."""
+  """Returns the network's current variables, structured as by `fcn.init`."""
   variables = {'params': state.params}
   if state.batch_stats:
     variables['batch_stats'] = state.batch_stats
@@ -82,7 +93,7 @@ def variables_of(state: TrainState) -> fcn.Variables:
 
 
 def variables_to_use(state: TrainState) -> fcn.Variables:
-  """Returns the variables to evaluate and to save: the average, if any."""
+  """Returns the variables to evaluate and save: the average, if kept."""
   return state.average or variables_of(state)
 
 
@@ -92,11 +103,14 @@ def averaged(
   """Moves a running average towards new variables.
 
   Args:
-    average: The average before.
+    average: The previous average.
     variables: The new variables.
-    step: int32 (), updates made; the first ones keep less, so that the initial
-      values are soon forgotten.
-    kept: Share of the average that is kept, in the long run.
+    step: Number of updates made, int32 (). The first updates keep less of the
+      average, so that the initial values are soon forgotten.
+    kept: Share of the average that is kept in the long run.
+
+  Returns:
+    The new average.
   """
   share = jax.numpy.minimum(kept, step / (step + 10))
   return jax.tree.map(
@@ -107,17 +121,20 @@ def averaged(
 def sample_keys(
   seed: jax.Array | int, step: jax.Array, samples: jax.Array
 ) -> jax.Array:
-  """Returns the key of each training sample, by its address alone.
+  """Returns the random key of each training sample.
+
+  A key depends only on seed, step and index in the global batch, so the samples
+  are the same on any number of devices and in a resumed run.
 
   Args:
     seed: The run's seed; uint32 () if it is an array.
-    step: int32 (), the update.
-    samples: int32 (N,), places in the global batch.
+    step: The update, counted from 0, int32 ().
+    samples: Indices in the global batch, int32 (N,).
 
   Returns:
-    Keys (N,). Any number of devices, and a resumed run, see the same samples.
+    JAX random keys (N,).
   """
-  # 0 is the initial weights' stream, 1 the samples'.
+  # Stream 0 draws the initial weights, stream 1 the samples.
   run = jax.random.fold_in(jax.random.key(seed), 1)
   at_step = jax.random.fold_in(run, step)
   return jax.vmap(lambda sample: jax.random.fold_in(at_step, sample))(samples)
@@ -133,12 +150,15 @@ def draw(
   """Draws the crops of an update.
 
   Args:
-    step: int32 (), the update.
-    samples: int32 (N,), places in the global batch.
-    pool: The training images, or the parts of them that these samples are cut
+    step: The update, counted from 0, int32 ().
+    samples: Indices in the global batch, int32 (N,).
+    pool: The training images, or the windows of them that these samples are cut
       from.
     config: Seed, augmentation and crop size.
-    seed: uint32 (), in place of the config's.
+    seed: Replaces the config's seed, uint32 ().
+
+  Returns:
+    A `Batch` of N crops.
   """
   own = config.training.seed if seed is None else seed
   keys = sample_keys(own, step, samples)
@@ -151,7 +171,18 @@ def loss_sums(
   config: Config,
   axis_name: str | None = None,
 ) -> tuple[jax.Array, tuple[jax.Array, fcn.Variables]]:
-  """Returns a batch's sum of losses, of weights, and the running statistics."""
+  """Computes the summed loss of a batch.
+
+  Args:
+    variables: The network's variables.
+    batch: The crops of this device.
+    config: The network.
+    axis_name: The mapped axis of devices, or None for one device.
+
+  Returns:
+    The weighted sum of the losses; and, as a pair, the sum of the weights and
+    the updated running batch statistics.
+  """
   logits, batch_stats = fcn.apply_train(
     config.model, variables, batch.images, axis_name
   )
@@ -160,10 +191,11 @@ def loss_sums(
 
 
 def summed(tree: Any, axis_name: str) -> Any:
-  """Adds a pytree up over devices in one all-reduce.
+  """Sums a pytree over devices in one all-reduce.
 
-  Of one vector: left to XLA, the gradients of a network with batch
-  normalisation went in three, some of them together with statistics.
+  The leaves are concatenated to one vector. Left to XLA, the gradients of a
+  network with batch normalisation took three all-reduces, some of them combined
+  with those of the statistics.
   """
   flat, restore = ravel_pytree(tree)
   return restore(lax.psum(flat, axis_name))
@@ -180,22 +212,22 @@ def train_step(
   batch_size: int,
   axis_name: str | None = None,
 ) -> tuple[TrainState, jax.Array]:
-  """Makes one update from freshly drawn crops: `draw`, then `update`.
+  """Draws crops and makes one update from them: `draw`, then `update`.
 
   Args:
-    state: The state before.
-    pool: The training images, or the parts of them that the samples of this
+    state: The state before the update.
+    pool: The training images, or the windows of them that the samples of this
       device are cut from.
-    device: int32 (), this device's place among all devices.
-    seed: uint32 (), in place of the config's, where one program makes updates
-      of several runs.
+    device: Index of this device among all devices, int32 ().
+    seed: Replaces the config's seed, uint32 (), when one program updates
+      several runs.
     config: Seed, augmentation, crop size and network.
-    optimizer: As `make_optimizer` returns.
-    batch_size: Crops on this device.
+    optimizer: The optimiser, as `make_optimizer` returns it.
+    batch_size: Number of crops on this device.
     axis_name: The mapped axis of devices, or None for one device.
 
   Returns:
-    The state after, and the loss, float32 ().
+    The state after the update, and the loss, float32 ().
   """
   samples = device * batch_size + jax.numpy.arange(batch_size)
   batch = draw(state.step, samples, pool, config, seed)
@@ -214,19 +246,19 @@ def update(
 ) -> tuple[TrainState, jax.Array]:
   """Makes one update from a batch.
 
-  The gradient is that of one weighted mean over the global batch: sums of
-  gradients and of weights are added over devices before they are divided. Where
-  the loss or the gradient is not finite, only the counts change.
+  The gradient is that of one weighted mean over the global batch: gradients and
+  weights are summed over the devices before the division. If the loss or the
+  gradient is not finite, the update is skipped: only the counters change.
 
   Args:
-    state: The state before.
+    state: The state before the update.
     batch: The crops of this device.
     config: The network, and the share of the running average that is kept.
-    optimizer: As `make_optimizer` returns.
+    optimizer: The optimiser, as `make_optimizer` returns it.
     axis_name: The mapped axis of devices, or None for one device.
 
   Returns:
-    The state after, and the loss, float32 ().
+    The state after the update, and the loss of the global batch, float32 ().
   """
 
   def loss_sum(params: Any) -> Any:
@@ -238,7 +270,7 @@ def update(
   )(state.params)
   if axis_name:
     total, weight, grads = summed((total, weight, grads), axis_name)
-  # Crops without one labelled pixel weigh nothing and teach nothing.
+  # A batch without a labelled pixel has weight 0, and then gradient 0.
   weight = jax.numpy.maximum(weight, 1e-6)
   grads = jax.tree.map(lambda g: g / weight, grads)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

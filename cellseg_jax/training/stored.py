@@ -1,9 +1,9 @@
-"""What a checkpoint says that it holds, looked at before it is decoded.
+"""Checks the sizes that a checkpoint claims before it is decoded.
 
-Orbax leaves the arrays to TensorStore: as Zarr in its database OCDBT, of which
-both the entries and the nodes that lead to them are compressed by zstd. A few
-bytes can claim any size there, and TensorStore ends the process where memory
-does not suffice.
+Orbax has TensorStore store the arrays, as Zarr in its database OCDBT. There,
+both the entries and the nodes that lead to them are compressed with zstd, so a
+few bytes can claim any size, and TensorStore aborts the process when memory
+runs out.
 """
 
 from collections.abc import Collection
@@ -19,33 +19,35 @@ import tensorstore as ts
 
 from cellseg_jax.images.expansion import check_expansion
 
-# A node or manifest: two bytes of three magic numbers, two more, its length, a
-# version and the number of zstd (tensorstore/kvstore/ocdbt/format).
+# Header of an OCDBT node or manifest: the two bytes that its three magic
+# numbers share, two more, the length, a version and the code of zstd
+# (tensorstore/kvstore/ocdbt/format).
 _NODE = re.compile(rb'\x0c\xdb.{10}\x00\x01(?=\x28\xb5\x2f\xfd)', re.DOTALL)
-_NODE_SIZE = 2**23  # TensorStore's default for the most that it writes.
-# Of an array; this package writes one.
+_NODE_SIZE = 2**23  # TensorStore's default limit for the nodes that it writes.
+# Most chunks of an array; this package writes a single one.
 _MOST_CHUNKS = 4096
 
 
 def check_stored(
   folder: pathlib.Path, names: Collection[str], expected: int
 ) -> None:
-  """Refuses arrays, pieces of them or nodes of far more than expected.
+  """Raises an error if arrays, chunks or nodes would be far too large.
 
   Args:
-    folder: Of one item of a checkpoint.
-    names: What its arrays are called there.
-    expected: Values that they should have in all.
+    folder: Folder of one item of a checkpoint.
+    names: Names of the item's arrays.
+    expected: Total number of values that the arrays should have.
 
   Raises:
-    ValueError: They claim more than twice as many, or become far more.
-    Exception: What is there is not what Orbax writes; of any kind.
+    ValueError: The arrays claim more than twice as many values, have too many
+      chunks, would decompress to far more, or are stored in another format.
+    Exception: The files are not what Orbax writes; the type may be any.
   """
   described = json.loads((folder / '_METADATA').read_text())
   if (
     not described.get('use_ocdbt', True)
     or described.get('use_zarr3')
-    or (folder / 'checkpoint').exists()  # Read in its place, as msgpack.
+    or (folder / 'checkpoint').exists()  # Orbax would read this msgpack file.
   ):
     raise ValueError('it is not stored as OCDBT with Zarr of version 2')
   for path in folder.rglob('*'):
@@ -72,7 +74,12 @@ def _check_nodes(content: bytes) -> None:
 
 
 def _described(store: Any, name: str) -> dict[str, Any]:
-  """Returns the metadata of an array as it will be read."""
+  """Returns the Zarr metadata of an array, as restoring it will see them.
+
+  Raises:
+    ValueError: The array is filtered or not compressed by zstd, or shape and
+      chunks differ in rank.
+  """
   one = json.loads(store.read(f'{name}/.zarray').result().value)
   kind = (one['compressor'] or {}).get('id')
   if kind not in (None, 'zstd') or one['filters']:
@@ -92,7 +99,7 @@ def _check_chunks(store: Any, name: str, one: dict[str, Any]) -> None:
   expected = math.prod(one['chunks']) * np.dtype(one['dtype']).itemsize
   separator = one.get('dimension_separator', '.')
   for place in itertools.product(*map(range, counts)):
-    # Of a scalar the only chunk is called 0.
+    # The only chunk of a scalar is called 0.
     key = separator.join(map(str, place)) or '0'
     data = store.read(f'{name}/{key}').result().value
     check_expansion('zstd', data, expected)

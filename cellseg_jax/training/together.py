@@ -1,10 +1,11 @@
-"""Several training runs as one program.
+"""Trains several runs as one program, as the studies do on a GPU.
 
-Runs that differ in their seed and in which images of a set they train on make
-the same updates of other numbers. So their states are stacked along a new first
-axis, over which `train_step` is mapped. The images lie on the device once, and
-each run has a layout that leaves all crops to its own. Its folder is written as
-by `loop.train`; its weights differ from those of a run alone by rounding.
+Runs that differ only in their seed and in which images of a set they train on
+make the same computation on different numbers. So their states are stacked
+along a new first axis, and `train_step` is mapped over it. The images lie on
+the device once; each run has a layout that draws crops from its own images
+only. A run's folder is written as by `loop.train`; its weights differ from
+those of the run trained alone only by rounding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,22 +29,27 @@ from cellseg_jax.training.loop import enter, finish, go_on, prepare
 from cellseg_jax.training.step import TrainState
 from cellseg_jax.training.updates import make_updates, Run, update_of
 
-# Runs that are made together, at most: as many folds as small sets have. Each
-# has checkpoints in the making and a bar, and more of them wait longer for the
-# first to be done.
+# Maximum number of runs that are trained together; small data sets have about
+# as many folds. Each run has a save in progress and a progress bar, and the
+# more there are, the longer it takes until the first one finishes.
 MOST = 8
-# What an update holds in memory for a pixel of its crops, by XLA's account of
-# the case study's on a CPU (2780 with two crops of 256 x 256, gradients
-# included; of `cells` 1080); and the share of a device's memory that may take.
+# Bytes that an update needs per pixel of its crops, and the share of a device's
+# memory that all updates may take. XLA reports 2780 bytes for the case study on
+# a CPU (two crops of 256 x 256, gradients included), and 1080 for `cells`.
 BYTES_A_PIXEL = 3000
 MOST_OF_MEMORY = 0.5
 
 
 def is_worthwhile(config: Config) -> bool:
-  """Whether runs should be made together on this machine.
+  """Returns whether runs should be trained together on this machine.
 
-  On CPUs it takes longer than one after another; several devices share the
-  crops of one run; and the last bits depend on the company.
+  They should not on CPUs, where it takes longer than one after another; nor on
+  several devices, which share the crops of one run instead; nor if
+  `training.deterministic` is on, since a run's last bits depend on the runs
+  that it is trained with.
+
+  Args:
+    config: The configuration of one of the runs.
   """
   return (
     jax.default_backend() != 'cpu'
@@ -55,14 +61,15 @@ def is_worthwhile(config: Config) -> bool:
 def groups(
   configs: Mapping[pathlib.Path, Config], images: Sequence[LabelledImage]
 ) -> list[list[pathlib.Path]]:
-  """Divides runs into those that can be made together.
+  """Divides runs into groups that can be trained together.
 
   Args:
-    configs: Of every run by its folder; resolved, with the names of its images.
-    images: Of the set, the runs' among them.
+    configs: The resolved config of every run, by folder; `data.train_images`
+      names the run's images.
+    images: The images of the data set, those of all runs among them.
 
   Returns:
-    The folders; one that stands alone is of a run to be made alone.
+    The folders of each group. A group of one is to be trained alone.
   """
   alike: dict[Config, list[pathlib.Path]] = {}
   for workdir, config in configs.items():
@@ -78,19 +85,29 @@ def groups(
 def train_together(
   configs: Mapping[pathlib.Path, Config], images: Sequence[LabelledImage]
 ) -> None:
-  """Trains models, or goes on where an earlier call was stopped.
+  """Trains a group of runs, or resumes trainings that were stopped.
 
-  Runs that stand at the same step are made together, for instance all those of
-  a call that a signal ended.
+  Runs that are at the same step are trained together, for instance all runs of
+  a call that a signal interrupted.
 
   Args:
-    configs: Of one of the `groups`, by folder.
-    images: Of the set, the runs' among them; whole.
+    configs: The configs of one of the `groups`, by folder.
+    images: The images of the data set, those of all runs among them, without
+      crops held out.
 
   Raises:
-    ConfigError, LabelError, CheckpointError, FileNotFoundError, LockedError,
-      ProvenanceError: As `loop.train`.
-    TrainingError, Interrupted: As `make_updates`.
+    ConfigError: A field is invalid, or a folder holds another run.
+    LabelError: Training images or labels are faulty.
+    CheckpointError: No checkpoint of a run is intact, a checkpoint cannot be
+      saved, or the run named by `training.init_from` cannot be used.
+    FileNotFoundError: There is no run at `training.init_from`.
+    LockedError: Another process is using a folder.
+    ProvenanceError: A folder holds a run on other files.
+    OutsideError: A folder in a run's folder is a symbolic link that leads out
+      of it.
+    TrainingError: Too many updates in a row of a run were skipped; all runs are
+      saved.
+    Interrupted: A signal asked to stop; all runs are saved.
   """
   with contextlib.ExitStack() as stack:
     standing: dict[int, list[tuple[Run, TrainState]]] = {}
@@ -113,7 +130,7 @@ def _go_on(
   states: Sequence[TrainState],
   images: Sequence[LabelledImage],
 ) -> None:
-  """Makes the updates that are left of several runs after their states."""
+  """Makes the remaining updates of several runs that are at the same step."""
   config = _common(runs[0].config)
   pool = shared_pool([run.config for run in runs], images)
   seeds = np.array([run.config.training.seed for run in runs], np.uint32)
@@ -135,11 +152,12 @@ def mapped(
   """Maps an update over runs.
 
   Args:
-    update: (state, pool, device, seed, *, axis_name) -> (state, loss).
+    update: Function (state, pool, device, seed, *, axis_name) -> (state, loss).
 
   Returns:
-    The same of stacked states, losses (runs,), and, in place of the pool, a
-    pool with stacked `bounds` and `cells`, and the seeds, uint32 (runs,).
+    A function (states, (pool, seeds), device, *, axis_name) -> (states, losses)
+    with states stacked along the first axis, a pool as `shared_pool` returns
+    it, seeds uint32 (runs,) and losses float32 (runs,).
   """
 
   def updates(
@@ -161,7 +179,16 @@ def mapped(
 def shared_pool(
   configs: Sequence[Config], images: Sequence[LabelledImage]
 ) -> Pool:
-  """Returns all runs' images, with bounds and cells of each run, stacked."""
+  """Builds one pool of the images of all runs.
+
+  Args:
+    configs: The resolved configs of the runs.
+    images: The images of the data set, those of all runs among them.
+
+  Returns:
+    A `Pool` of host arrays, whose `bounds` and `cells` have a new first axis of
+    runs, so that each run draws crops only from its own images.
+  """
   used = _used(configs, images)
   pool = build_pool(used, _common(configs[0]))
   layouts = [
@@ -176,7 +203,12 @@ def shared_pool(
 
 
 def _common(config: Config) -> Config:
-  """Returns a config without what updates do not read as it stands there."""
+  """Returns a config with the fields reset in which a group's runs may differ.
+
+  Updates do not depend on these, or get them as arguments: the seed, the
+  training images (which the layout represents), the cell diameter measured on
+  them, and the decoding.
+  """
   config = replace(
     config,
     data={'train_images': '', 'diameter': 0.0},
@@ -188,7 +220,7 @@ def _common(config: Config) -> Config:
 def _used(
   configs: Sequence[Config], images: Sequence[LabelledImage]
 ) -> list[LabelledImage]:
-  """Returns the images that one of the runs trains on."""
+  """Returns the images that at least one of the runs trains on."""
   names = {name for config in configs for name in _names(config)}
   return [image for image in images if image.name in names]
 
@@ -198,7 +230,7 @@ def _names(config: Config) -> list[str]:
 
 
 def _most(config: Config, images: Sequence[LabelledImage]) -> int:
-  """Returns how many runs on these images can be made together."""
+  """Returns the maximum number of runs to train together on these images."""
   if is_streamed(config, survey(images)):
     return 1
   run = config.training

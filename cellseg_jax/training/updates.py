@@ -1,4 +1,8 @@
-"""The updates of a run, or of several at once: made, looked at, saved."""
+"""The main loop of training, for one run or several at once.
+
+It makes the updates and, at the config's intervals, logs, evaluates and saves.
+`loop` and `together` call it.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import functools
@@ -26,18 +30,18 @@ from cellseg_jax.training.step import train_step, TrainState, variables_to_use
 
 
 class TrainingError(RuntimeError):
-  """The run cannot go on; its last good checkpoint is kept."""
+  """Too many updates in a row were skipped; the run's state is saved."""
 
 
 class Run(NamedTuple):
   """A training run.
 
   Attributes:
-    workdir: Its folder.
-    config: Resolved.
-    splits: Its images.
-    found: Of the training images.
-    record: What it leaves in its folder.
+    workdir: Folder of the run.
+    config: The resolved configuration.
+    splits: The images of the run.
+    found: Survey of the training images.
+    record: Writes to the run's folder.
   """
 
   workdir: pathlib.Path
@@ -53,7 +57,11 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def update_of(config: Config) -> Callable[..., tuple[TrainState, jax.Array]]:
-  """Returns `train_step` as a run of this config makes it on each device."""
+  """Returns `train_step` with config, optimiser and batch size per device set.
+
+  Raises:
+    ConfigError: The batch cannot be divided equally among the devices.
+  """
   return functools.partial(
     train_step,
     config=config,
@@ -65,8 +73,8 @@ def update_of(config: Config) -> Callable[..., tuple[TrainState, jax.Array]]:
 def steps_per_call(config: Config) -> int:
   """Returns how many steps to compile into one call.
 
-  The most that the config allows (by default 1 on CPUs, 20 elsewhere) of which
-  every interval of the run is a multiple.
+  This is the largest number that the config allows (by default 1 on CPUs, 20
+  elsewhere) and that divides the length and all intervals of the run.
   """
   run = config.training
   most = run.steps_per_call
@@ -79,12 +87,12 @@ def steps_per_call(config: Config) -> int:
 
 
 class _Stretch(NamedTuple):
-  """The updates between two looks at some runs."""
+  """The updates since the previous time that runs were logged or saved."""
 
   step: int
   state: TrainState
   losses: np.ndarray  # float32 (updates, runs)
-  images_per_second: float  # Of each run.
+  images_per_second: float  # Per run.
 
 
 def make_updates(
@@ -94,21 +102,24 @@ def make_updates(
   calls: Callable[[int, int], Iterable[Any]],
   streamed: bool = False,
 ) -> None:
-  """Makes the updates that are left; records, evaluates and saves on the way.
+  """Makes the remaining updates, and logs, evaluates and saves at intervals.
 
   Args:
-    runs: One, or several of the same length and intervals that stand at the
-      same step; their records have begun.
-    start: The state of the one; of several, their states stacked along a new
+    runs: One run, or several of the same length and intervals that are at the
+      same step. `Record.begin` has been called on their records.
+    start: The state of the run; with several, their states stacked along a new
       first axis.
-    update: As for `parallel.parallel_steps`; of several runs, a loss for each.
-    calls: As of a `Feed`.
-    streamed: As of a `Feed`.
+    update: Function (state, pool, device, *, axis_name) -> (state, loss), as
+      for `parallel.parallel_steps`; with several runs, one loss for each.
+    calls: Function (first, steps) that yields the pool of each call, as
+      `Feed.calls` does.
+    streamed: Whether every step of every device has a pool of its own, as
+      `Feed.streamed` says.
 
   Raises:
     TrainingError: Too many updates in a row of a run were skipped; all runs are
       saved.
-    Interrupted: A signal asked to end; all runs are saved.
+    Interrupted: A signal asked to stop; all runs are saved.
   """
   config = runs[0].config.training
   with Interrupts(parallel.largest_of_all()) as interrupts:
@@ -122,7 +133,7 @@ def make_updates(
         run.record.updates(step, int(count), _finite_mean(own), speed)
       asked = interrupts.agreed()
       stuck = np.flatnonzero(in_a_row > config.most_skipped)
-      # Also when asked to end: else the run that goes on would lack it.
+      # Also when asked to stop: a resumed run would not evaluate this step.
       evaluate = step % config.evaluate_every == 0 or step == config.steps
       for number, run in enumerate(runs):
         if evaluate and not stuck.size:
@@ -145,12 +156,12 @@ def make_updates(
 
 
 def _state_of(state: TrainState, number: int) -> TrainState:
-  """Returns the state of one run of those whose state it is."""
+  """Returns the state of one run from a state that may be stacked."""
   return jax.tree.map(lambda x: x[number], state) if state.step.ndim else state
 
 
 def _finite_mean(losses: np.ndarray) -> float | None:
-  """Returns the mean of the finite ones, if any."""
+  """Returns the mean of the finite losses; None if there is none."""
   finite = losses[np.isfinite(losses)]
   return float(finite.mean()) if finite.size else None
 
@@ -165,7 +176,7 @@ def _stretches(
 ) -> Iterator[_Stretch]:
   """Makes updates; yields whenever one is to be logged, evaluated or saved.
 
-  Also when the run is asked to end.
+  Also yields after the last update, and when the run is asked to stop.
   """
   run = config.training
   first = int(np.ravel(state.step)[0])
@@ -176,7 +187,7 @@ def _stretches(
   losses = []
   start = time.monotonic()
   steps = range(first + call, run.steps + 1, call)
-  # The steps come first: they end.
+  # `steps` comes first, since it is finite while `calls` may not be.
   for step, pool in zip(steps, calls(first, call), strict=False):
     state, loss = advance(state, pool)
     losses.append(loss)
@@ -203,10 +214,10 @@ def _model(state: TrainState, config: Config) -> Model:
 
 
 def _not_finite(run: Run, state: TrainState) -> str:
-  """Says which samples of the last update were not finite, and what to do."""
+  """Describes the last update's non-finite samples, and what to do."""
   step, count = int(state.step), int(state.skipped_in_a_row)
   state = jax.device_get(state)
-  # Of its own: what updates are made from may be that of several runs.
+  # A new feed, since the updates' own pool may be shared by several runs.
   feed = make_feed(run.splits, run.config, run.found, run.record.say)
   found = examine(state, feed.at(step - 1), run.config, step)
   guilty = [
