@@ -111,6 +111,7 @@ def open_tiles(
   parts = (
     *(str(VERSION), SIDE, digest),
     *(data.train_split, data.held_out, data.validation_split),
+    data.train_images,
     *(data.channels, data.resample, config.model.maps),
     *(config.intensity, config.targets),
   )

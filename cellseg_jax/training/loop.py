@@ -240,5 +240,6 @@ def _summary(workdir: pathlib.Path, evaluation: dict[str, Any]) -> str:
     f'Look at it: {workdir / "report" / "index.html"} (opens in any browser), '
     f'pictures in {workdir / "figures"}, numbers in '
     f'{workdir / "evaluation.json"}\n'
-    f'Segment a folder: cellseg segment --model {workdir} --out segmented FOLDER'
+    f'Segment a folder: cellseg segment --model {workdir} --out segmented '
+    'FOLDER'
   )

@@ -90,3 +90,14 @@ def test_tiles_are_written_once_for_what_they_depend_on(images, opened):
   for other in ((config, 'of other files'), (thick, 'digest')):
     with pytest.raises(AssertionError, match='read again'):
       tiles_lib.open_tiles(unread(), *other)
+
+
+def test_runs_on_other_images_of_a_set_have_tiles_of_their_own(
+  images, tmp_path
+):
+  config = config_of(tmp_path)
+  for chosen in ([0, 1], [1, 2]):
+    names = ','.join(images[i].name for i in chosen)
+    some = replace(config, data={'train_images': names})
+    tiles = tiles_lib.open_tiles([images[i] for i in chosen], some, 'digest')
+    assert list(map(tuple, tiles.layout.sizes)) == [SHAPES[i] for i in chosen]
