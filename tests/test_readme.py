@@ -28,6 +28,6 @@ def test_the_examples_run(monkeypatch):
   names = {}
   for block in re.findall(r'```python\n(.*?)```', README.read_text(), re.S):
     exec(block, names)
-  assert loaded == ['runs/cells']
+  assert loaded == ['runs/first']
   assert int(names['labels'].max()) == int(names['cells'].count) > 5
   assert names['probability'].shape == names['labels'].shape

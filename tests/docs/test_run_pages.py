@@ -80,6 +80,7 @@ def folder(tmp_path_factory):
   for name, text in PROGRAMS.items():
     (binaries / name).write_text(f'#!/bin/bash\n{text}\n')
     (binaries / name).chmod(0o755)
+  (binaries / 'activate').touch()  # Its folder is on the path already.
   (folder / 'experiments').symlink_to(ROOT / 'experiments')
   (folder / 'run_train.py').write_text(
     'import sys\n'
