@@ -23,7 +23,7 @@ from cellseg_jax.training import loop, parallel, results
 from cellseg_jax.validation import validate
 
 PACKAGE = pathlib.Path(cellseg_jax.__file__).parent
-OWN = ('config.py', 'serialization.py')
+OWN = ('serialization.py',)
 
 
 def reader():

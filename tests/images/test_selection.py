@@ -36,7 +36,7 @@ def frames_of(path, channels=1, axes=None, **options):
     for frame in select(source, Selection(**options), channels):
       pixels = np.asarray(frame)
       assert (pixels.shape, pixels.dtype) == (frame.shape, frame.dtype)
-      assert pixels.ndim == frame.ndim
+      assert pixels.ndim == len(frame.shape)
       np.testing.assert_array_equal(frame[BLOCK], pixels[BLOCK])
       found[frame.suffix] = pixels
   return found
