@@ -55,7 +55,7 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     raise OSError(error.errno, error.strerror, str(path)) from error
   finally:
     for left in (partial, older):
-      _remove(left)
+      remove(left)
 
 
 def replace_text(path: pathlib.Path, text: str) -> None:
@@ -67,6 +67,14 @@ def replace_text(path: pathlib.Path, text: str) -> None:
 def replace_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
   """Writes plain values as JSON, one per line, atomically."""
   replace_text(path, json.dumps(values, indent=1) + '\n')
+
+
+def remove(path: pathlib.Path) -> None:
+  """Removes a file or a folder, if it is there; of a link not its target."""
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def _prefix() -> str:
@@ -84,7 +92,7 @@ def _sweep(folder: pathlib.Path) -> None:
   for left in folder.glob(f'{_prefix()}*.partial*'):
     process = left.name.removeprefix(_prefix()).split('-')[0]
     if process.isdecimal() and not _runs(int(process)):
-      _remove(left)
+      remove(left)
 
 
 def _runs(process: int) -> bool:
@@ -95,10 +103,3 @@ def _runs(process: int) -> bool:
   except PermissionError:  # It runs, but belongs to another user.
     return True
   return True
-
-
-def _remove(path: pathlib.Path) -> None:
-  if path.is_dir() and not path.is_symlink():
-    shutil.rmtree(path)
-  else:
-    path.unlink(missing_ok=True)

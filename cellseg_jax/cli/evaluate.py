@@ -57,11 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
     The exit code, which is 0, or 2 if the folders do not fit each other or a
     file is faulty.
   """
-  from cellseg_jax.images.formats import ImageFileError
 
   try:
     report = evaluate_folders(arguments)
-  except (PairingError, ImageFileError, ValueError, OSError) as error:
+  except (ValueError, OSError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   if arguments.json:

@@ -12,9 +12,8 @@ import hashlib
 import json
 import pathlib
 import re
-import shutil
 
-from cellseg_jax.atomic import replace_text
+from cellseg_jax.atomic import remove, replace_text
 from cellseg_jax.images import tables
 from cellseg_jax.inference import outputs
 from cellseg_jax.inside import inside, open_no_link
@@ -89,7 +88,7 @@ def keep(out: pathlib.Path, name: str, record: Record) -> None:
     # Outputs of an earlier version of the file must not pass for current ones.
     before = read(out, name)
     for output in before.outputs if before else ():
-      _remove(out / output)
+      remove(out / output)
   path = _path(out, name)
   path.parent.mkdir(exist_ok=True)
   replace_text(path, json.dumps(dataclasses.asdict(record)))
@@ -188,11 +187,3 @@ def _line(record: Record) -> str:
   values = dataclasses.asdict(record)
   shown = ('file', 'status', 'cells', 'seconds', 'reason', 'warning')
   return json.dumps({name: values[name] for name in shown}) + '\n'
-
-
-def _remove(output: pathlib.Path) -> None:
-  """Deletes an output file or Zarr folder; of a symlink, only the link."""
-  if output.is_dir() and not output.is_symlink():
-    shutil.rmtree(output)
-  else:
-    output.unlink(missing_ok=True)
